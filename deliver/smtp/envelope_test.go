@@ -10,9 +10,11 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/smtp"
 )
 
+// A message above the server's SIZE is refused without being sent. For the others, MAIL
+// declares the size.
 func TestSize(t *testing.T) {
 	srv := &scripted{extensions: []string{"SIZE 1000", "8BITMIME"}}
-	script(t, srv)
+	srv.start(t)
 	s := newSink(t, options(t, srv.addr))
 	large := "Subject: x\r\n\r\n" + strings.Repeat("x", 1000)
 	o := send(t, t.Context(), s, "", large, body(1))
@@ -20,15 +22,15 @@ func TestSize(t *testing.T) {
 	wantError(t, o.receipts[0].Err, deliver.FaultMessage, "1016 octets", "1000")
 	// RFC 1870 §4: the size is that of the message with its line ends, before
 	// dots are added.
-	if said := srv.said("MAIL"); !slices.Equal(said, []string{fmt.Sprintf("MAIL FROM:<> BODY=8BITMIME SIZE=%d", len(body(1)))}) {
-		t.Errorf("said %q", said)
+	if sent := srv.commands("MAIL"); !slices.Equal(sent, []string{fmt.Sprintf("MAIL FROM:<> BODY=8BITMIME SIZE=%d", len(body(1)))}) {
+		t.Errorf("the client sent %q", sent)
 	}
 }
 
-// A message is streamed, whatever its size and whatever its size is in.
+// A header of 10 MiB in one line arrives unchanged.
 func TestHugeHeader(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	huge := "Subject: " + strings.Repeat("x", 10<<20) + "\r\n\r\nbody\r\n"
 	send(t, t.Context(), newSink(t, options(t, srv.addr)), "", huge).wantLanded(t, 0)
 	srv.mu.Lock()
@@ -38,9 +40,11 @@ func TestHugeHeader(t *testing.T) {
 	}
 }
 
+// The sender is that of the options or of the message. An address that is not valid
+// becomes the null sender.
 func TestSender(t *testing.T) {
 	srv := &scripted{extensions: []string{"SMTPUTF8"}}
-	script(t, srv)
+	srv.start(t)
 	for _, test := range []struct {
 		opts   smtp.Options
 		sender string
@@ -60,14 +64,14 @@ func TestSender(t *testing.T) {
 		o := options(t, srv.addr)
 		o.Sender, o.NullSender = test.opts.Sender, test.opts.NullSender
 		send(t, t.Context(), newSink(t, o), test.sender, body(0)).wantLanded(t, 0)
-		said := srv.said("MAIL")
-		if got := said[len(said)-1]; got != "MAIL FROM:"+test.want {
-			t.Errorf("from %q: said %q, want %s", test.sender, got, test.want)
+		sent := srv.commands("MAIL")
+		if got := sent[len(sent)-1]; got != "MAIL FROM:"+test.want {
+			t.Errorf("from %q: sent %q, want %s", test.sender, got, test.want)
 		}
 	}
 
 	ascii := &scripted{}
-	script(t, ascii)
+	ascii.start(t)
 	o := send(t, t.Context(), newSink(t, options(t, ascii.addr)), "yöu@example.org", body(0), body(1))
 	wantError(t, o.receipts[0].Err, deliver.FaultMessage, "SMTPUTF8")
 	opts := options(t, ascii.addr)

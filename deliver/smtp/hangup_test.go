@@ -9,8 +9,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// A server that hangs up on whom it refuses has refused, whatever is said to it
-// after that, and however many messages it does so to.
+// A server may refuse a message and then hang up, or reply 421 to every later command. The
+// refusal counts, and each of the messages gets its own.
 func TestRefusedAndHungUp(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
 		for _, when := range []string{"MAIL", "RCPT", "DATA"} {
@@ -31,7 +31,7 @@ func TestRefusedAndHungUp(t *testing.T) {
 							return ""
 						}
 					}
-					script(t, srv)
+					srv.start(t)
 					opts := options(t, srv.addr)
 					opts.LMTP, opts.To = lmtp, to
 					o := send(t, t.Context(), newSink(t, opts), "", body(0), body(1), body(2))
@@ -40,7 +40,7 @@ func TestRefusedAndHungUp(t *testing.T) {
 						t.Errorf("%s of %d: Commit = %v with %d receipts", when, len(to), o.err, len(o.receipts))
 					}
 					for _, r := range o.receipts {
-						if when == "RCPT" && len(to) > 1 { // the other one was not answered
+						if when == "RCPT" && len(to) > 1 { // the second recipient got no reply
 							wantError(t, r.Err, deliver.FaultTemporary, "to b@example.org (1 more refusal)")
 							continue
 						}
@@ -52,8 +52,8 @@ func TestRefusedAndHungUp(t *testing.T) {
 	}
 }
 
-// If a session that was in use before ends between recipients, another says
-// what becomes of the others.
+// If a session is lost between two recipients, a second session decides about those that
+// got no reply.
 func TestHungUpBetweenRecipients(t *testing.T) {
 	srv := &scripted{reply: func(session int, verb, line string) string {
 		switch {
@@ -65,19 +65,19 @@ func TestHungUpBetweenRecipients(t *testing.T) {
 			return ""
 		}
 	}}
-	script(t, srv)
+	srv.start(t)
 	o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0))
 	o.wantLanded(t)
 	wantError(t, o.receipts[0].Err, deliver.FaultMessage, "a@example.org", "550 5.1.1", "1 of 2 recipients")
 	srv.wantBodies(t, body(0))
 }
 
-// A server without SMTPUTF8 cannot be told of an address with other letters.
-// The other recipients have the message none the less.
+// An address beyond ASCII cannot be sent to a server without SMTPUTF8 (RFC 6531). The
+// other recipients get the message all the same.
 func TestRecipientBeyondASCII(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
 		srv := &scripted{lmtp: lmtp}
-		script(t, srv)
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP, opts.To = lmtp, nil
 		mails := []deliver.Mail{
@@ -90,11 +90,11 @@ func TestRecipientBeyondASCII(t *testing.T) {
 		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "jürgen@", "the recipient has letters", "1 of 2 recipients")
 		wantError(t, o.receipts[1].Err, deliver.FaultMessage, "jürgen@", "the recipient has letters")
 		srv.wantBodies(t, body(0), body(2))
-		if said := srv.said("RCPT"); !slices.Equal(said, []string{"RCPT TO:<a@example.org>", "RCPT TO:<a@example.org>"}) {
-			t.Errorf("said %q", said)
+		if sent := srv.commands("RCPT"); !slices.Equal(sent, []string{"RCPT TO:<a@example.org>", "RCPT TO:<a@example.org>"}) {
+			t.Errorf("the client sent %q", sent)
 		}
-		if said := srv.said("MAIL"); strings.Contains(strings.Join(said, " "), "SMTPUTF8") {
-			t.Errorf("said %q", said)
+		if sent := srv.commands("MAIL"); strings.Contains(strings.Join(sent, " "), "SMTPUTF8") {
+			t.Errorf("the client sent %q", sent)
 		}
 	}
 }

@@ -14,19 +14,19 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// trigger calls fire once, when something is written for the third time: right
-// before that, or right after.
+// trigger watches what is written to connections. It calls fire when it sees the text
+// what for the third time, before or after it is written.
 type trigger struct {
 	what  string
 	after bool
 	fire  func()
 
 	mu   sync.Mutex
-	seen int
+	seen int          // how often what was written
 	sent bytes.Buffer // all that was written, over all connections
 }
 
-// times returns how often a message was sent.
+// times returns how often a message was sent, over all connections.
 func (t *trigger) times(message string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,12 +62,11 @@ func (c triggerConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestKilled kills a server in the middle of a batch and starts it again.
-// Nothing is lost, and only the message that the server died over can be there
-// twice.
+// TestKilled kills a real server in the middle of a batch and starts it again. No message
+// is lost, and only the one that was being sent can arrive twice.
 func TestKilled(t *testing.T) {
 	messages := []string{body(0), body(1), body(2), body(3), body(4)}
-	for kind, start := range map[string]func(*testing.T, ...string) *servertest.Server{"lmtp": dovecot, "smtp": postfix} {
+	for kind, start := range map[string]func(*testing.T, ...string) *servertest.Server{"lmtp": startDovecot, "smtp": startPostfix} {
 		for _, moment := range []struct {
 			what  string
 			after bool
@@ -127,7 +126,8 @@ func TestKilled(t *testing.T) {
 					}
 				}
 				for _, user := range []string{"me", "you"} {
-					// A copy too many does not stand for one that is yet to come.
+					// With duplicates, the number of messages alone does not tell
+					// that each of them has arrived.
 					count := make(map[string]int)
 					for all := len(messages); len(count) < len(messages) && all <= len(messages)+3; all++ {
 						clear(count)
@@ -141,8 +141,8 @@ func TestKilled(t *testing.T) {
 							most = 2
 						}
 						if n < 2 && kind == "smtp" {
-							// Postfix may have died while it delivered what it had
-							// taken, and it was sent that only once: see above.
+							// Postfix may have died while it delivered a message that
+							// it had accepted, and then deliver it again by itself.
 							most = 2
 						}
 						if got := count[strings.ReplaceAll(msg, "\r\n", "\n")]; got < 1 || got > most {

@@ -19,26 +19,26 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// inMemory returns options with a spool on a file system in memory.
-func inMemory(t *testing.T, addr string, fsys *durabletest.FS) smtp.Options {
+// optionsOn returns options with a spool, and so a ledger, on a file system in memory.
+func optionsOn(t *testing.T, addr string, fsys *durabletest.FS) smtp.Options {
 	opts := options(t, addr)
 	opts.Spool = spool.New("/spool", fsys)
 	return opts
 }
 
-// Whatever a power cut takes away, what was reported as landed is known to
-// have landed, and who has a part of the mail is not sent it again.
-func TestPowerCut(t *testing.T) {
+// After a power cut, what was reported as landed still counts as landed, and a recipient
+// that has the message is not sent it again.
+func TestLedgerAfterPowerCut(t *testing.T) {
 	srv := &scripted{lmtp: true}
 	srv.reply = func(_ int, verb, to string) string {
-		if verb == "message" && strings.HasPrefix(to, "b@") && len(srv.said("DATA")) == 2 {
+		if verb == "message" && strings.HasPrefix(to, "b@") && len(srv.commands("DATA")) == 2 {
 			return "450 4.2.0 later"
 		}
 		return ""
 	}
-	script(t, srv)
+	srv.start(t)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	opts.LMTP = true
 	s := newSink(t, opts)
 	o := send(t, t.Context(), s, "", body(0), body(1), body(2))
@@ -47,7 +47,7 @@ func TestPowerCut(t *testing.T) {
 	cuts := 0
 	for after := range disk.PowerCuts() {
 		cuts++
-		opts := inMemory(t, srv.addr, after)
+		opts := optionsOn(t, srv.addr, after)
 		opts.LMTP = true
 		s := newSink(t, opts)
 		for n, want := range []deliver.Verdict{deliver.Landed, deliver.Unknown, deliver.Landed} {
@@ -56,10 +56,10 @@ func TestPowerCut(t *testing.T) {
 			}
 		}
 		mails := []deliver.Mail{{Account: "work", UID: "1"}}
-		before := len(srv.said("RCPT"))
+		before := len(srv.commands("RCPT"))
 		sendMails(t, t.Context(), s, mails, []string{body(1)}).wantLanded(t, 0)
-		if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
-			t.Errorf("sent again to %q, with\n%s", said, after.Tree())
+		if sent := srv.commands("RCPT")[before:]; len(sent) != 1 || !strings.Contains(sent[0], "b@") {
+			t.Errorf("sent again to %q, with\n%s", sent, after.Tree())
 		}
 		s.Close()
 	}
@@ -68,12 +68,12 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// A disk that fails after the server has taken a message ends the batch, and
-// the message has landed all the same.
-func TestLedgerFails(t *testing.T) {
+// If the ledger cannot be written after the server has accepted a message, the batch
+// ends with an error, but the message is reported as landed.
+func TestLedgerNotWritable(t *testing.T) {
 	for _, verb := range []durabletest.Verb{durabletest.Write, durabletest.Sync} {
 		srv := &scripted{}
-		script(t, srv)
+		srv.start(t)
 		disk := durabletest.New()
 		failing := false
 		disk.OnOp(func(op durabletest.Op) error {
@@ -82,7 +82,7 @@ func TestLedgerFails(t *testing.T) {
 			}
 			return nil
 		})
-		opts := inMemory(t, srv.addr, disk)
+		opts := optionsOn(t, srv.addr, disk)
 		s := newSink(t, opts)
 		b, err := s.Begin(t.Context())
 		if err != nil {
@@ -114,12 +114,12 @@ func TestLedgerFails(t *testing.T) {
 	}
 }
 
-// The ledger is emptied once nothing in it is needed, and kept until then.
-func TestPrune(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: on(map[string]string{"RCPT b@": "450 later"})}
-	script(t, srv)
+// Sweep empties the ledger when none of its entries is needed any more, not before.
+func TestSweepEmptiesLedger(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: replyOnce(map[string]string{"RCPT b@": "450 later"})}
+	srv.start(t)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	opts.LMTP = true
 	s := newSink(t, opts)
 	send(t, t.Context(), s, "", body(0), body(1)).wantLanded(t, 1)
@@ -130,7 +130,7 @@ func TestPrune(t *testing.T) {
 		return disk.Tree()
 	}
 	if !strings.Contains(tree(), "a@example.org") {
-		t.Errorf("who has the message is forgotten:\n%s", disk.Tree())
+		t.Errorf("the recipient that has the message is forgotten:\n%s", disk.Tree())
 	}
 	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
 	if !strings.HasSuffix(strings.TrimSpace(tree()), `""`) || strings.Count(disk.Tree(), "\n") != 2 {
@@ -138,16 +138,17 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// A message that is never taken does not let the ledger grow for ever, and
-// whenever the power is cut, it stays known who has it.
-func TestCompact(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: always("RCPT", "b@", "550 5.1.1 no such user")}
-	script(t, srv)
+// Sweep compacts the ledger: of many messages it keeps the one that a recipient still
+// refuses. Wherever Sweep is interrupted by a power cut, the ledger knows who has that
+// message.
+func TestSweepCompactsLedger(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: replyAlways("RCPT", "b@", "550 5.1.1 no such user")}
+	srv.start(t)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	opts.LMTP, opts.To = true, nil
-	stuck := deliver.Mail{Account: "work", UID: "stuck", Recipients: []string{"a@example.org", "b@example.org"}}
-	mails, wire := []deliver.Mail{stuck}, []string{body(0)}
+	refused := deliver.Mail{Account: "work", UID: "refused", Recipients: []string{"a@example.org", "b@example.org"}}
+	mails, wire := []deliver.Mail{refused}, []string{body(0)}
 	for n := range 150 {
 		mails = append(mails, deliver.Mail{Account: "work", UID: fmt.Sprint(n), Recipients: []string{"c@example.org"}})
 		wire = append(wire, body(n))
@@ -165,17 +166,17 @@ func TestCompact(t *testing.T) {
 		swept = sweepOn(fsys) == nil
 		for cut := range fsys.PowerCuts() {
 			cuts++
-			// Crashed or not, the next sweep does what is to be done.
+			// The next Sweep completes what an interrupted one began.
 			if err := sweepOn(cut); err != nil {
 				t.Fatal(err)
 			}
 			if tree := cut.Tree(); strings.Count(tree, "taken-") != 1 || strings.Contains(tree, "c@example.org") || !strings.Contains(tree, "a@example.org") {
 				t.Errorf("cut at operation %d: the ledger is\n%s", op, tree)
 			}
-			before := len(srv.said("RCPT"))
+			before := len(srv.commands("RCPT"))
 			sendMails(t, t.Context(), newSink(t, opts), mails[:1], wire[:1]).wantLanded(t)
-			if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
-				t.Errorf("cut at operation %d: sent again to %q", op, said)
+			if sent := srv.commands("RCPT")[before:]; len(sent) != 1 || !strings.Contains(sent[0], "b@") {
+				t.Errorf("cut at operation %d: sent again to %q", op, sent)
 			}
 		}
 	}
@@ -184,98 +185,96 @@ func TestCompact(t *testing.T) {
 	}
 }
 
-// Two sinks for one server, with recipients of their own, do not take what the
-// other delivered for what they did.
-func TestTwoSinks(t *testing.T) {
+// Two sinks for one server keep their deliveries apart: each delivers the message, though
+// the other has.
+func TestLedgerOfTwoSinks(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	disk := durabletest.New()
-	one, two := inMemory(t, srv.addr, disk), inMemory(t, srv.addr, disk)
+	one, two := optionsOn(t, srv.addr, disk), optionsOn(t, srv.addr, disk)
 	one.Name, two.Name = "one", "two"
 	a, b := newSink(t, one), newSink(t, two)
 	first := send(t, t.Context(), a, "", body(0))
 	first.wantLanded(t, 0)
 	second := send(t, t.Context(), b, "", body(0))
 	second.wantLanded(t, 0)
-	send(t, t.Context(), b, "", body(0)).wantLanded(t, 0) // it is wanted again
+	send(t, t.Context(), b, "", body(0)).wantLanded(t, 0) // fetched and sent once more
 	srv.wantBodies(t, body(0), body(0), body(0))
 	for sink, o := range map[*smtp.Sink]outcome{a: first, b: second} {
-		if v, err := sink.Settle(t.Context(), o.promises[0].Token); v != deliver.Landed || err != nil {
-			t.Errorf("Settle: %v, %v", v, err)
-		}
+		wantVerdict(t, sink, o.promises[0], deliver.Landed)
 	}
 }
 
-// A message that comes again is the same message, though the fields that were
-// put before it tell another time.
-func TestChangedMessage(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
-	script(t, srv)
+// A message that is fetched again is recognised though the trace fields before it have
+// changed. Mail.Content is what identifies it.
+func TestRecognisedByContent(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: replyOnce(map[string]string{"message b@": "450 4.2.0 later"})}
+	srv.start(t)
 	opts := options(t, srv.addr)
 	opts.LMTP = true
 	s := newSink(t, opts)
-	again := func(field string) outcome {
+	sendWith := func(field string) outcome {
 		mail := deliver.Mail{Account: "work", UID: "0", Content: func() []byte { return []byte(body(0)) }}
 		return sendMails(t, t.Context(), s, []deliver.Mail{mail}, []string{field + body(0)})
 	}
-	again("Received: by here; 1 Jan 2026\r\n").wantLanded(t)
-	again("Received: by here; 12 Jan 2026\r\n").wantLanded(t, 0)
-	if said := srv.said("RCPT"); len(said) != 3 || !strings.Contains(said[2], "b@") {
-		t.Errorf("sent to %q", said)
+	sendWith("Received: by here; 1 Jan 2026\r\n").wantLanded(t)
+	sendWith("Received: by here; 12 Jan 2026\r\n").wantLanded(t, 0)
+	if sent := srv.commands("RCPT"); len(sent) != 3 || !strings.Contains(sent[2], "b@") {
+		t.Errorf("sent to %q", sent)
 	}
 }
 
-// It is so, too, if the server calls it by another name since: some number all their
-// mail anew when a message is deleted. Of messages that say the same each recipient
-// gets as many as there are.
-func TestRenumbered(t *testing.T) {
+// A message is also recognised when its unique-id has changed: some servers renumber all
+// mail when a message is deleted. Of several messages with the same content, each
+// recipient gets as many copies as there are messages.
+func TestRecognisedUnderAnotherUID(t *testing.T) {
 	for _, test := range []struct {
-		again []string // unique-ids
-		a, b  int      // how many they get of it in all
+		uids []string // of the second batch; that of the first is "0"
+		a, b int      // copies for each recipient, over both batches
 	}{
-		{[]string{"1"}, 1, 1},
-		{[]string{"1", "2"}, 2, 2},
-		{[]string{"0", "1"}, 2, 2},
-		{[]string{"1", "0"}, 2, 2},
+		{uids: []string{"1"}, a: 1, b: 1},
+		{uids: []string{"1", "2"}, a: 2, b: 2},
+		{uids: []string{"0", "1"}, a: 2, b: 2},
+		{uids: []string{"1", "0"}, a: 2, b: 2},
 	} {
-		srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
-		script(t, srv)
+		srv := &scripted{lmtp: true, reply: replyOnce(map[string]string{"message b@": "450 4.2.0 later"})}
+		srv.start(t)
 		disk := durabletest.New()
-		opts := inMemory(t, srv.addr, disk)
+		opts := optionsOn(t, srv.addr, disk)
 		opts.LMTP = true
 		send(t, t.Context(), newSink(t, opts), "", body(0)).wantLanded(t)
 		s := newSink(t, opts)
 		var mails []deliver.Mail
-		for _, uid := range test.again {
+		for _, uid := range test.uids {
 			mails = append(mails, deliver.Mail{Account: "work", UID: uid})
 		}
 		o := sendMails(t, t.Context(), s, mails, slices.Repeat([]string{body(0)}, len(mails)))
 		if len(o.receipts) != len(mails) || o.err != nil || o.receipts[0].Err != nil {
-			t.Errorf("%q: %v, %v", test.again, o.receipts, o.err)
+			t.Errorf("%q: %v, %v", test.uids, o.receipts, o.err)
 		}
-		said := srv.said("RCPT")
-		a := len(slices.DeleteFunc(slices.Clone(said), func(c string) bool { return !strings.Contains(c, "a@") }))
-		if b := len(said) - a - 1; a != test.a || b != test.b { // b refused the first
-			t.Errorf("%q: a has it %d times and b %d, want %d and %d", test.again, a, b, test.a, test.b)
+		sent := srv.commands("RCPT")
+		a := len(slices.DeleteFunc(slices.Clone(sent), func(c string) bool { return !strings.Contains(c, "a@") }))
+		if b := len(sent) - a - 1; a != test.a || b != test.b { // b refused the first
+			t.Errorf("%q: a has it %d times and b %d, want %d and %d", test.uids, a, b, test.a, test.b)
 		}
 		for _, p := range o.promises {
 			if v, err := s.Settle(t.Context(), p.Token); v != deliver.Landed || err != nil {
-				t.Errorf("%q: Settle = %v, %v", test.again, v, err)
+				t.Errorf("%q: Settle = %v, %v", test.uids, v, err)
 			}
 		}
 		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), "example.org") {
-			t.Errorf("%q: %v: the ledger is not emptied:\n%s", test.again, err, disk.Tree())
+			t.Errorf("%q: %v: the ledger is not emptied:\n%s", test.uids, err, disk.Tree())
 		}
 	}
 }
 
-// What one sink has delivered to everybody does not make another, of the same
-// account on the same server, forget who has a part.
-func TestTwoSinksPartly(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
-	script(t, srv)
+// When one sink has delivered a message to all its recipients, another sink for the same
+// server still knows which of its own recipients have it.
+func TestPartialSuccessOfTwoSinks(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: replyOnce(map[string]string{"message b@": "450 4.2.0 later"})}
+	srv.start(t)
 	disk := durabletest.New()
-	one, two := inMemory(t, srv.addr, disk), inMemory(t, srv.addr, disk)
+	one, two := optionsOn(t, srv.addr, disk), optionsOn(t, srv.addr, disk)
 	one.Name, two.Name = "one", "two"
 	one.LMTP, two.LMTP = true, true
 	two.To = []string{"a@example.org"}
@@ -285,41 +284,39 @@ func TestTwoSinksPartly(t *testing.T) {
 	if err := b.Sweep(t.Context(), "work"); err != nil {
 		t.Fatal(err)
 	}
-	srv.onlyTo(t, "b@", func() { send(t, t.Context(), a, "", body(0)).wantLanded(t, 0) })
+	srv.wantSentOnlyTo(t, "b@", func() { send(t, t.Context(), a, "", body(0)).wantLanded(t, 0) })
 }
 
-// Whoever has a message is not sent it again when the sink's recipients or its
-// server change, as they do when somebody puts a wrong address right.
-func TestOtherRecipients(t *testing.T) {
+// A recipient that has a message is not sent it again after the sink's recipients or its
+// server were changed, for example to correct an address.
+func TestLedgerAfterConfigChange(t *testing.T) {
 	for _, test := range []struct{ to, want []string }{
-		{[]string{"a@example.org", "c@example.org"}, []string{"RCPT TO:<c@example.org>"}},
-		{[]string{"b@example.org", "a@example.org"}, []string{"RCPT TO:<b@example.org>"}},
-		{[]string{"a@example.org"}, nil},
+		{to: []string{"a@example.org", "c@example.org"}, want: []string{"RCPT TO:<c@example.org>"}},
+		{to: []string{"b@example.org", "a@example.org"}, want: []string{"RCPT TO:<b@example.org>"}},
+		{to: []string{"a@example.org"}, want: nil},
 	} {
-		srv := &scripted{lmtp: true, reply: on(map[string]string{"RCPT b@": "550 5.1.1 no such user"})}
-		script(t, srv)
+		srv := &scripted{lmtp: true, reply: replyOnce(map[string]string{"RCPT b@": "550 5.1.1 no such user"})}
+		srv.start(t)
 		disk := durabletest.New()
-		opts := inMemory(t, srv.addr, disk)
+		opts := optionsOn(t, srv.addr, disk)
 		opts.LMTP = true
 		first := send(t, t.Context(), newSink(t, opts), "", body(0))
 		first.wantLanded(t)
 
 		elsewhere := &scripted{lmtp: true}
-		script(t, elsewhere)
+		elsewhere.start(t)
 		opts.Server.Addr, opts.To = elsewhere.addr, test.to
 		s := newSink(t, opts)
 		again := send(t, t.Context(), s, "", body(0))
 		again.wantLanded(t, 0)
-		if said := elsewhere.said("RCPT"); !slices.Equal(said, test.want) {
-			t.Errorf("sent again to %q, want %q", said, test.want)
+		if sent := elsewhere.commands("RCPT"); !slices.Equal(sent, test.want) {
+			t.Errorf("sent again to %q, want %q", sent, test.want)
 		}
-		if v, err := s.Settle(t.Context(), again.promises[0].Token); v != deliver.Landed || err != nil {
-			t.Errorf("Settle = %v, %v", v, err)
-		}
-		// What everybody has is wanted again if it comes again.
+		wantVerdict(t, s, again.promises[0], deliver.Landed)
+		// If a message that all recipients have comes again, it is delivered again.
 		send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
-		if said := elsewhere.said("RCPT")[len(test.want):]; len(said) != len(test.to) {
-			t.Errorf("what was wanted again was sent to %q", said)
+		if sent := elsewhere.commands("RCPT")[len(test.want):]; len(sent) != len(test.to) {
+			t.Errorf("once more: sent to %q", sent)
 		}
 		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), "example.org") {
 			t.Errorf("%v: the ledger is not emptied:\n%s", err, disk.Tree())
@@ -327,19 +324,19 @@ func TestOtherRecipients(t *testing.T) {
 	}
 }
 
-// However long somebody does not take a message, the others are sent it once;
-// if it does not come again, it is forgotten.
-func TestLongRefusal(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: always("RCPT", "b@", "450 later")}
-	script(t, srv)
+// However long one recipient refuses a message, the other is sent it once. A month after
+// the last try, Sweep removes the entry from the ledger.
+func TestRefusedForMonths(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: replyAlways("RCPT", "b@", "450 later")}
+	srv.start(t)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	opts.LMTP, opts.Now = true, func() time.Time { return now }
 	s := newSink(t, opts)
 	sentTo := func(who string) (n int) {
-		for _, said := range srv.said("RCPT") {
-			if strings.Contains(said, who) {
+		for _, sent := range srv.commands("RCPT") {
+			if strings.Contains(sent, who) {
 				n++
 			}
 		}
@@ -353,66 +350,67 @@ func TestLongRefusal(t *testing.T) {
 			t.Errorf("after %d tries sent to a %d times, to b %d times", n+1, a, b)
 		}
 	}
-	for _, left := range []bool{true, false} {
-		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), `""`) == left {
-			t.Errorf("%v: want it remembered: %v\n%s", err, left, disk.Tree())
+	for _, remembered := range []bool{true, false} {
+		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), `""`) == remembered {
+			t.Errorf("%v: want it remembered: %v\n%s", err, remembered, disk.Tree())
 		}
 		now = now.Add(31 * day)
 	}
 }
 
-// An account takes what is known of its mail along to another name, and finds
-// nothing there that an account of that name left.
+// When an account is renamed, its ledger goes with it and replaces the ledger that an
+// earlier account of the new name left.
 func TestRename(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: always("RCPT", "b@", "450 later")}
-	script(t, srv)
+	srv := &scripted{lmtp: true, reply: replyAlways("RCPT", "b@", "450 later")}
+	srv.start(t)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	opts.LMTP = true
 	sendAs := func(account string, n int) []string {
-		before := len(srv.said("RCPT"))
+		before := len(srv.commands("RCPT"))
 		mails := []deliver.Mail{{Account: account, UID: "0"}}
 		sendMails(t, t.Context(), newSink(t, opts), mails, []string{body(n)}).wantLanded(t)
-		return srv.said("RCPT")[before:]
+		return srv.commands("RCPT")[before:]
 	}
 	sendAs("work", 0)
 	sendAs("office", 1)
-	for range 2 { // the second time there is nothing left to do
+	for range 2 { // the second call has nothing left to do
 		if err := smtp.Rename(opts.Spool, opts.Name, "work", "office"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if said := sendAs("office", 0); len(said) != 1 || !strings.Contains(said[0], "b@") {
-		t.Errorf("the old account's mail is sent to %q", said)
+	if sent := sendAs("office", 0); len(sent) != 1 || !strings.Contains(sent[0], "b@") {
+		t.Errorf("the old account's mail is sent to %q", sent)
 	}
 	for _, test := range []struct {
 		account string
 		n       int
 	}{{"office", 1}, {"work", 0}} {
-		if said := sendAs(test.account, test.n); len(said) != 2 {
-			t.Errorf("another account's mail is sent to %q", said)
+		if sent := sendAs(test.account, test.n); len(sent) != 2 {
+			t.Errorf("another account's mail is sent to %q", sent)
 		}
 	}
 }
 
-// refusing runs a server that refuses, for now, the recipient that whom names, if any.
-func refusing(t *testing.T, whom *string) *scripted {
+// startRefusing starts an LMTP server that replies 450 to a recipient that contains
+// *whom, unless that is empty.
+func startRefusing(t *testing.T, whom *string) *scripted {
 	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
 		if verb == "RCPT" && *whom != "" && strings.Contains(line, *whom) {
 			return "450 later"
 		}
 		return ""
 	}}
-	script(t, srv)
+	srv.start(t)
 	return srv
 }
 
-// What was forgotten stays so: a message that is wanted again after a long time
-// is owed to those who had it once.
-func TestForgotten(t *testing.T) {
+// A message that comes again after more than a month is a new delivery to all recipients.
+// That a recipient accepted it the first time does not count for the second.
+func TestEntryExpires(t *testing.T) {
 	refuse := ""
-	srv := refusing(t, &refuse)
-	opts := inMemory(t, srv.addr, durabletest.New())
+	srv := startRefusing(t, &refuse)
+	opts := optionsOn(t, srv.addr, durabletest.New())
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	opts.LMTP, opts.Now = true, func() time.Time { return now }
 	s := newSink(t, opts)
@@ -421,30 +419,29 @@ func TestForgotten(t *testing.T) {
 	refuse = "b@"
 	send(t, t.Context(), s, "", body(0)).wantLanded(t)
 	refuse = ""
-	srv.onlyTo(t, "b@", func() { send(t, t.Context(), s, "", body(0)).wantLanded(t, 0) })
+	srv.wantSentOnlyTo(t, "b@", func() { send(t, t.Context(), s, "", body(0)).wantLanded(t, 0) })
 }
 
-// What is wanted again although all have it has not landed until it was sent again.
-func TestWantedAgain(t *testing.T) {
+// If a message that all recipients have is to be delivered again, its new promise is
+// Unknown until it was sent again.
+func TestSettleOfSecondDelivery(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
-	opts := inMemory(t, srv.addr, durabletest.New())
+	srv.start(t)
+	opts := optionsOn(t, srv.addr, durabletest.New())
 	s := newSink(t, opts)
 	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
-	dead, kill := context.WithCancel(t.Context())
-	kill()
-	o := send(t, dead, s, "", body(0))
-	if v, err := s.Settle(t.Context(), o.promises[0].Token); v != deliver.Unknown || err != nil {
-		t.Errorf("Settle = %v, %v, want %v", v, err, deliver.Unknown)
-	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := send(t, cancelled, s, "", body(0))
+	wantVerdict(t, s, o.promises[0], deliver.Unknown)
 }
 
-// What is noted behind a line that a power cut has torn can be read.
-func TestTornLine(t *testing.T) {
+// An entry behind a line that a power cut has left incomplete can be read.
+func TestIncompleteLedgerLine(t *testing.T) {
 	refuse := "b@"
-	srv := refusing(t, &refuse)
+	srv := startRefusing(t, &refuse)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	opts.LMTP = true
 	s := newSink(t, opts)
 	send(t, t.Context(), s, "", body(0)).wantLanded(t)
@@ -462,14 +459,14 @@ func TestTornLine(t *testing.T) {
 	_ = ledger.Close()
 	send(t, t.Context(), s, "", body(1)).wantLanded(t)
 	refuse = ""
-	srv.onlyTo(t, "b@", func() { send(t, t.Context(), s, "", body(1)).wantLanded(t, 0) })
+	srv.wantSentOnlyTo(t, "b@", func() { send(t, t.Context(), s, "", body(1)).wantLanded(t, 0) })
 }
 
-// However many recipients a message has, the ledger can be read.
-func TestLongLedger(t *testing.T) {
+// The ledger of a message with very many recipients can be read.
+func TestLedgerOfManyRecipients(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
-	opts := inMemory(t, srv.addr, durabletest.New())
+	srv.start(t)
+	opts := optionsOn(t, srv.addr, durabletest.New())
 	opts.To = nil
 	s := newSink(t, opts)
 	mail := deliver.Mail{Account: "work"}
@@ -486,10 +483,10 @@ func TestLongLedger(t *testing.T) {
 	}
 }
 
-// A full disk is the spool's, and the error says where that is.
+// If the disk of the spool is full, the error and its hint name the spool.
 func TestSpoolFull(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	disk := durabletest.New()
 	disk.OnOp(func(op durabletest.Op) error {
 		if op.Verb == durabletest.Write {
@@ -497,7 +494,7 @@ func TestSpoolFull(t *testing.T) {
 		}
 		return nil
 	})
-	b, err := newSink(t, inMemory(t, srv.addr, disk)).Begin(t.Context())
+	b, err := newSink(t, optionsOn(t, srv.addr, disk)).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -509,25 +506,25 @@ func TestSpoolFull(t *testing.T) {
 	}
 }
 
-// listings is a file system that counts how often a folder is listed.
-type listings struct {
+// listCounter is a file system that counts how often a folder is listed.
+type listCounter struct {
 	durable.FS
 	n int
 }
 
-func (l *listings) ReadDir(name string) ([]fs.DirEntry, error) {
-	l.n++
-	return l.FS.ReadDir(name)
+func (c *listCounter) ReadDir(name string) ([]fs.DirEntry, error) {
+	c.n++
+	return c.FS.ReadDir(name)
 }
 
-// With thousands of accounts there are thousands of ledgers in the spool's folder.
-// So that is not listed for each message, and an account that gets no mail any
-// more leaves nothing in it.
+// With thousands of accounts, the folder of the spool holds thousands of ledgers.
+// Therefore it is not listed once for each message, and the ledger of an account that
+// gets no more mail is removed.
 func TestManyLedgers(t *testing.T) {
 	srv := &scripted{lmtp: true}
-	script(t, srv)
+	srv.start(t)
 	disk := durabletest.New()
-	folder := &listings{FS: disk}
+	folder := &listCounter{FS: disk}
 	opts := options(t, srv.addr)
 	opts.LMTP, opts.Spool = true, spool.New("/spool", folder)
 	s := newSink(t, opts)

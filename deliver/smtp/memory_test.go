@@ -12,7 +12,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 )
 
-// memory is a server that keeps what it is sent.
+// memory is a server, of the go-smtp package, that keeps the messages that it receives.
 type memory struct {
 	addr   string
 	server *gosmtp.Server
@@ -21,7 +21,7 @@ type memory struct {
 	msgs []mailed
 }
 
-// mailed is a message as a server was sent it.
+// mailed is a message as the server received it.
 type mailed struct {
 	from string
 	opts gosmtp.MailOptions

@@ -11,8 +11,9 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// TestToken has servers refuse an access token, with and without a reason.
-func TestToken(t *testing.T) {
+// TestAccessToken checks how a refused access token is reported, and when it is sent on
+// the line of AUTH.
+func TestAccessToken(t *testing.T) {
 	const token = "t0ken-secret"
 	reason := "334 " + base64.StdEncoding.EncodeToString([]byte(`{"status":"401","scope":"mail"}`))
 	response := base64.StdEncoding.EncodeToString([]byte("user=me\x01auth=Bearer " + token + "\x01\x01"))
@@ -23,17 +24,17 @@ func TestToken(t *testing.T) {
 		words       []string
 		hint        string
 	}{
-		{"reason", "AUTH XOAUTH2", map[string]string{"AUTH": reason, "": "535 5.7.8 not " + token}, deliver.FaultOperator, []string{"has expired"}, "mailhaul login"},
-		{"reason, by OAUTHBEARER", "AUTH OAUTHBEARER", map[string]string{"AUTH": reason, "AQ==": "535 no"}, deliver.FaultOperator, []string{"has expired"}, "mailhaul login"},
-		{"reason, then gone", "AUTH XOAUTH2", map[string]string{"AUTH": reason, "": hangUp}, deliver.FaultOperator, []string{"has expired"}, "mailhaul login"},
-		{"reason, but not for good", "AUTH XOAUTH2", map[string]string{"AUTH": reason, "": "454 4.7.0 later"}, deliver.FaultTemporary, []string{"refuses the access token"}, ""},
-		{"no reason", "AUTH PLAIN XOAUTH2", map[string]string{"AUTH": "535 5.7.8 not " + response}, deliver.FaultOperator, []string{"535 5.7.8", "not ***"}, "mailhaul login"},
-		{"not now", "AUTH XOAUTH2", map[string]string{"AUTH": "454 4.7.0 later"}, deliver.FaultTemporary, []string{"454"}, ""},
-		{"not offered", "AUTH PLAIN", nil, deliver.FaultOperator, []string{"PLAIN"}, "password options"},
+		{name: "reason", offer: "AUTH XOAUTH2", reply: map[string]string{"AUTH": reason, "": "535 5.7.8 not " + token}, fault: deliver.FaultOperator, words: []string{"has expired"}, hint: "mailhaul login"},
+		{name: "reason, by OAUTHBEARER", offer: "AUTH OAUTHBEARER", reply: map[string]string{"AUTH": reason, "AQ==": "535 no"}, fault: deliver.FaultOperator, words: []string{"has expired"}, hint: "mailhaul login"},
+		{name: "reason, then gone", offer: "AUTH XOAUTH2", reply: map[string]string{"AUTH": reason, "": hangUp}, fault: deliver.FaultOperator, words: []string{"has expired"}, hint: "mailhaul login"},
+		{name: "reason, but not for good", offer: "AUTH XOAUTH2", reply: map[string]string{"AUTH": reason, "": "454 4.7.0 later"}, fault: deliver.FaultTemporary, words: []string{"refuses the access token"}},
+		{name: "no reason", offer: "AUTH PLAIN XOAUTH2", reply: map[string]string{"AUTH": "535 5.7.8 not " + response}, fault: deliver.FaultOperator, words: []string{"535 5.7.8", "not ***"}, hint: "mailhaul login"},
+		{name: "not now", offer: "AUTH XOAUTH2", reply: map[string]string{"AUTH": "454 4.7.0 later"}, fault: deliver.FaultTemporary, words: []string{"454"}},
+		{name: "not offered", offer: "AUTH PLAIN", fault: deliver.FaultOperator, words: []string{"PLAIN"}, hint: "password options"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			srv := &scripted{extensions: []string{test.offer}, reply: on(test.reply)}
-			script(t, srv)
+			srv := &scripted{extensions: []string{test.offer}, reply: replyOnce(test.reply)}
+			srv.start(t)
 			opts := options(t, srv.addr)
 			opts.Server.User, opts.Server.Token = "me", func(context.Context) (string, error) { return token, nil }
 			_, err := newSink(t, opts).Begin(t.Context())
@@ -47,7 +48,8 @@ func TestToken(t *testing.T) {
 		})
 	}
 
-	// What makes the command longer than 512 octets, the server asks for.
+	// RFC 4954 §4: an initial response that would make the command longer than 512 octets
+	// is sent on a line of its own, when the server asks for it.
 	for length, fits := range map[int]bool{10: true, 350: true, 351: false, 8000: false} {
 		token := strings.Repeat("t", length)
 		srv := &scripted{extensions: []string{"AUTH PLAIN XOAUTH2"}, reply: func(_ int, _, line string) string {
@@ -59,7 +61,7 @@ func TestToken(t *testing.T) {
 			}
 			return ""
 		}}
-		script(t, srv)
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.Server.User, opts.Server.Token = "me", func(context.Context) (string, error) { return token, nil }
 		b, err := newSink(t, opts).Begin(t.Context())
@@ -72,8 +74,8 @@ func TestToken(t *testing.T) {
 		if !fits {
 			want = []string{"AUTH XOAUTH2", response}
 		}
-		if said := srv.said("")[1:]; !slices.Equal(said, want) { // behind EHLO
-			t.Errorf("said %.100q, want %.100q", said, want)
+		if sent := srv.commands("")[1:]; !slices.Equal(sent, want) { // after EHLO
+			t.Errorf("the client sent %.100q, want %.100q", sent, want)
 		}
 	}
 }

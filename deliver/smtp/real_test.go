@@ -29,7 +29,7 @@ func realMessages(t *testing.T) []string {
 	return wire
 }
 
-// wantMail checks that a user has these messages, given in wire form.
+// wantMail checks that a user has exactly these messages, given in wire form.
 func wantMail(t *testing.T, srv *servertest.Server, user string, wire ...string) {
 	t.Helper()
 	left := srv.WaitForMessages(user+"@example.org", len(wire))
@@ -37,16 +37,16 @@ func wantMail(t *testing.T, srv *servertest.Server, user string, wire ...string)
 		if n := slices.Index(left, canon(w)); n >= 0 {
 			left = slices.Delete(left, n, n+1)
 		} else {
-			t.Errorf("%s has not got %.300q", user, canon(w))
+			t.Errorf("%s does not have %.300q", user, canon(w))
 		}
 	}
 	for _, msg := range left {
-		t.Errorf("%s has %.300q", user, msg)
+		t.Errorf("%s has, too: %.300q", user, msg)
 	}
 }
 
-// allLanded checks that a batch landed as a whole.
-func (o outcome) allLanded(t *testing.T) {
+// wantAllLanded checks that every message of the batch landed.
+func (o outcome) wantAllLanded(t *testing.T) {
 	t.Helper()
 	if o.err != nil || len(o.receipts) != len(o.promises) {
 		t.Fatalf("Commit: %v, %d receipts for %d messages", o.err, len(o.receipts), len(o.promises))
@@ -58,9 +58,9 @@ func (o outcome) allLanded(t *testing.T) {
 	}
 }
 
-// postfixed is what Postfix makes of messages: it ends the header before the
-// first line that is no field.
-func postfixed(wire []string) []string {
+// asPostfix returns messages as Postfix delivers them: with an empty line before the first
+// line of the header that is no field.
+func asPostfix(wire []string) []string {
 	field := regexp.MustCompile(`^[!-9;-~]+[ \t]*:`)
 	var out []string
 	for _, w := range wire {
@@ -79,9 +79,10 @@ func postfixed(wire []string) []string {
 	return out
 }
 
+// realOptions returns options for a real server and users at example.org.
 func realOptions(t *testing.T, server remote.Server, lmtp bool, to ...string) smtp.Options {
 	o := options(t, "")
-	o.Server, o.LMTP, o.To = server, lmtp, at(to)
+	o.Server, o.LMTP, o.To = server, lmtp, addresses(to)
 	return o
 }
 
@@ -90,38 +91,38 @@ const pass = `s3cret: "x"`
 
 func secret(context.Context) (string, error) { return pass, nil }
 
-// dovecot starts a Dovecot that takes mail by LMTP for users of example.org.
-func dovecot(t *testing.T, users ...string) *servertest.Server {
+// startDovecot starts a Dovecot that receives mail by LMTP for users at example.org.
+func startDovecot(t *testing.T, users ...string) *servertest.Server {
 	t.Helper()
 	s := servertest.Dovecot(t, servertest.DovecotOptions{Protocol: "lmtp", Mechanisms: []string{"plain", "login", "scram-sha-256"}})
-	for _, user := range at(users) {
+	for _, user := range addresses(users) {
 		s.AddUser(user, pass)
 	}
 	return s
 }
 
-// postfix starts a Postfix for users of example.org, of whom me can log in.
-func postfix(t *testing.T, users ...string) *servertest.Server {
+// startPostfix starts a Postfix for users at example.org. The user me can log in.
+func startPostfix(t *testing.T, users ...string) *servertest.Server {
 	t.Helper()
-	return servertest.Postfix(t, dovecot(t, "me"), at(users)...)
+	return servertest.Postfix(t, startDovecot(t, "me"), addresses(users)...)
 }
 
-// at returns the addresses of users at example.org.
-func at(users []string) (addresses []string) {
+// addresses returns the addresses of users at example.org.
+func addresses(users []string) (list []string) {
 	for _, user := range users {
-		addresses = append(addresses, user+"@example.org")
+		list = append(list, user+"@example.org")
 	}
-	return addresses
+	return list
 }
 
 func TestDovecot(t *testing.T) {
-	srv := dovecot(t, "me", "you", "tls", "implicit", "some")
+	srv := startDovecot(t, "me", "you", "tls", "implicit", "some")
 	all := realMessages(t)
 
 	t.Run("corpus over a UNIX socket", func(t *testing.T) {
 		s := newSink(t, realOptions(t, remote.Server{Addr: srv.Socket()}, true, "me", "you"))
 		o := send(t, t.Context(), s, "sender@example.com", all...)
-		o.allLanded(t)
+		o.wantAllLanded(t)
 		wantMail(t, srv, "me", all...)
 		wantMail(t, srv, "you", all...)
 	})
@@ -145,22 +146,22 @@ func TestDovecot(t *testing.T) {
 		o := send(t, t.Context(), s, "", body(0), body(1))
 		o.wantLanded(t)
 		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "nobody@example.org", "RCPT: 550 5.1.1", "1 of 2")
-		// Again, and in another process: nobody gets a second copy.
+		// A new sink stands for another process. The user "some" gets no second copy.
 		send(t, t.Context(), newSink(t, opts), "", body(0), body(1)).wantLanded(t)
 		wantMail(t, srv, "some", body(0), body(1))
 	})
 }
 
 func TestPostfix(t *testing.T) {
-	srv := postfix(t, "me", "you", "tls", "grey", "size", "batch", "odd")
+	srv := startPostfix(t, "me", "you", "tls", "grey", "size", "batch", "odd")
 	all := realMessages(t)
 	plain := remote.Server{Addr: srv.Addr, Security: remote.PlainText}
 
 	t.Run("corpus", func(t *testing.T) {
 		o := send(t, t.Context(), newSink(t, realOptions(t, plain, false, "me", "you")), "sender@example.com", all...)
-		o.allLanded(t)
-		wantMail(t, srv, "me", postfixed(all)...)
-		wantMail(t, srv, "you", postfixed(all)...)
+		o.wantAllLanded(t)
+		wantMail(t, srv, "me", asPostfix(all)...)
+		wantMail(t, srv, "you", asPostfix(all)...)
 	})
 	t.Run("not LMTP", func(t *testing.T) {
 		_, err := newSink(t, realOptions(t, plain, true, "me")).Begin(t.Context())
@@ -172,7 +173,7 @@ func TestPostfix(t *testing.T) {
 		}
 		send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(0)).wantLanded(t, 0)
 		server = remote.Server{Addr: srv.TLSAddr, TLS: srv.TLSConfig(), User: "me@example.org", Secret: secret}
-		send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(1)).allLanded(t)
+		send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(1)).wantAllLanded(t)
 		wantMail(t, srv, "tls", body(0), body(1))
 
 		server.Secret = func(context.Context) (string, error) { return "wrong", nil }
@@ -181,7 +182,7 @@ func TestPostfix(t *testing.T) {
 		server.User = ""
 		o := send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(1))
 		o.wantLanded(t)
-		// A password is not offered in the clear.
+		// Without TLS, Postfix offers no login.
 		_, err = newSink(t, realOptions(t, remote.Server{
 			Addr: srv.Addr, Security: remote.PlainText, User: "me@example.org", Secret: secret,
 		}, false, "tls")).Begin(t.Context())
@@ -204,7 +205,7 @@ func TestPostfix(t *testing.T) {
 		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "nobody@example.org", "550 5.1.1")
 		wantMail(t, srv, "batch", body(0), body(1))
 	})
-	t.Run("senders that it does not take", func(t *testing.T) {
+	t.Run("senders that Postfix would refuse", func(t *testing.T) {
 		s := newSink(t, realOptions(t, plain, false, "odd"))
 		senders := []string{
 			"a@b..c", "a@.b", "a@-b.c", "a@b.-c", "a@[foo]", "a@1.2.3.4", "-a@b.c",

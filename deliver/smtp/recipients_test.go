@@ -9,8 +9,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// Without recipients of its own, a sink sends each message to those whom it
-// was routed for, and only the missing ones when it comes again.
+// A sink without Options.To sends each message to Mail.Recipients, and at the second try
+// only to those that do not have it yet.
 func TestRecipientsOfTheMessage(t *testing.T) {
 	later := true
 	srv := &scripted{lmtp: true}
@@ -20,9 +20,9 @@ func TestRecipientsOfTheMessage(t *testing.T) {
 		}
 		return ""
 	}
-	script(t, srv)
+	srv.start(t)
 	disk := durabletest.New()
-	opts := inMemory(t, srv.addr, disk)
+	opts := optionsOn(t, srv.addr, disk)
 	opts.LMTP, opts.To = true, nil
 	s := newSink(t, opts)
 	mails := []deliver.Mail{
@@ -36,28 +36,24 @@ func TestRecipientsOfTheMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, want := range []deliver.Verdict{deliver.Landed, deliver.Unknown} {
-		if v, err := s.Settle(t.Context(), first.promises[n].Token); v != want || err != nil {
-			t.Errorf("Settle %d = %v, %v, want %v", n, v, err, want)
-		}
+		wantVerdict(t, s, first.promises[n], want)
 	}
 
 	later = false
 	var again outcome
-	srv.onlyTo(t, "c@", func() { again = sendMails(t, t.Context(), s, mails[1:], []string{body(1)}) })
+	srv.wantSentOnlyTo(t, "c@", func() { again = sendMails(t, t.Context(), s, mails[1:], []string{body(1)}) })
 	again.wantLanded(t, 0)
-	if v, err := s.Settle(t.Context(), again.promises[0].Token); v != deliver.Landed || err != nil {
-		t.Errorf("Settle = %v, %v", v, err)
-	}
+	wantVerdict(t, s, again.promises[0], deliver.Landed)
 	if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), "example.org") {
 		t.Errorf("%v: the ledger is not emptied:\n%s", err, disk.Tree())
 	}
 }
 
-// A message that names nobody, or nobody who can be named to a server, is
-// refused, and the next one is not.
+// A message without recipients, or with one that is no valid address, is refused. The next
+// message is staged all the same.
 func TestNoRecipients(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	opts := options(t, srv.addr)
 	opts.To = nil
 	b, err := newSink(t, opts).Begin(t.Context())
@@ -74,10 +70,11 @@ func TestNoRecipients(t *testing.T) {
 	}
 }
 
-// However many recipients a message has, its promise stays short.
+// The token of a promise stays short, even for 2,000 recipients. Settle then answers
+// Unknown.
 func TestPromiseOfManyRecipients(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	opts := options(t, srv.addr)
 	opts.To = nil
 	s := newSink(t, opts)
@@ -90,7 +87,5 @@ func TestPromiseOfManyRecipients(t *testing.T) {
 	if n := len(o.promises[0].Token); n > 4<<10 {
 		t.Errorf("a token of %d octets", n)
 	}
-	if v, err := s.Settle(t.Context(), o.promises[0].Token); v != deliver.Unknown || err != nil {
-		t.Errorf("Settle = %v, %v", v, err)
-	}
+	wantVerdict(t, s, o.promises[0], deliver.Unknown)
 }

@@ -10,32 +10,27 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/smtp"
 )
 
-// A server without room takes no mail, and refuses none. One that defers mail
-// from whom it does not know refuses each message.
+// A server that has no room for any mail ends the batch and refuses no message. A reply
+// about one sender or one mailbox, such as greylisting, refuses the message.
 func TestNoRoom(t *testing.T) {
 	for _, test := range []struct {
 		when, reply string
 		refused     bool
 	}{
-		{"MAIL", "452 no room", false},
-		{"MAIL", "452 4.3.1 no room", false},
-		{"RCPT", "452 4.3.1 no room", false},
-		{"message", "452 4.3.1 no room", false},
-		{"RCPT", "450 4.3.2 come again", false},
-		{"RCPT", "450 4.7.1 greylisted", true},
-		{"RCPT", "451 greylisted", true},
-		{"RCPT", "452 4.2.2 the mailbox is full", true},
-		{"message", "451 4.3.0 later", true},
+		{when: "MAIL", reply: "452 no room"},
+		{when: "MAIL", reply: "452 4.3.1 no room"},
+		{when: "RCPT", reply: "452 4.3.1 no room"},
+		{when: "message", reply: "452 4.3.1 no room"},
+		{when: "RCPT", reply: "450 4.3.2 come again"},
+		{when: "RCPT", reply: "450 4.7.1 greylisted", refused: true},
+		{when: "RCPT", reply: "451 greylisted", refused: true},
+		{when: "RCPT", reply: "452 4.2.2 the mailbox is full", refused: true},
+		{when: "message", reply: "451 4.3.0 later", refused: true},
 	} {
 		for _, n := range []int{1, 3} {
 			t.Run(fmt.Sprint(test.when, " ", test.reply, n), func(t *testing.T) {
-				srv := &scripted{reply: func(_ int, verb, _ string) string {
-					if verb == test.when {
-						return test.reply
-					}
-					return ""
-				}}
-				script(t, srv)
+				srv := &scripted{reply: replyAlways(test.when, "", test.reply)}
+				srv.start(t)
 				opts := options(t, srv.addr)
 				opts.To = []string{"me@example.org"}
 				var wire []string
@@ -57,28 +52,23 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// A server that wants a login for some recipients does not stop what is for
-// others. If it wants one for whomever it is told, a person is called, and no
+// If the server demands a login (530) for some recipients, mail for the others is
+// delivered. If it demands one for every recipient, that is the operator's fault, and no
 // message is refused.
 func TestLoginForRecipient(t *testing.T) {
 	for _, test := range []struct {
-		first  string // what a message before these is for
-		to     string // whom these are for, each for one, of whom x is refused
-		landed []int
+		first  string // the recipient of a message in a batch before, if any
+		to     string // one recipient for each message; the server refuses x
+		landed []int  // nil if Commit fails
 	}{
-		{"", "axb", []int{0, 2}},
-		{"", "xab", []int{1, 2}},
-		{"", "xx", nil},
-		{"a", "xx", []int{}},
+		{to: "axb", landed: []int{0, 2}},
+		{to: "xab", landed: []int{1, 2}},
+		{to: "xx", landed: nil},
+		{first: "a", to: "xx", landed: []int{}},
 	} {
 		t.Run(test.first+test.to, func(t *testing.T) {
-			srv := &scripted{reply: func(_ int, verb, line string) string {
-				if verb == "RCPT" && strings.Contains(line, "x@") {
-					return "530 5.7.0 log in first"
-				}
-				return ""
-			}}
-			script(t, srv)
+			srv := &scripted{reply: replyAlways("RCPT", "x@", "530 5.7.0 log in first")}
+			srv.start(t)
 			opts := options(t, srv.addr)
 			opts.To = nil
 			s := newSink(t, opts)
@@ -115,39 +105,39 @@ func TestLoginForRecipient(t *testing.T) {
 	}
 }
 
-// A server that refuses all recipients in the same words refuses all mail: a
-// person is called, and no message is refused.
+// A server that refuses the recipients of all messages with the same reply refuses all
+// mail. That is the operator's fault, and no message is refused.
 func TestRefusedAtAll(t *testing.T) {
 	const (
-		knocked  = "554 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied"
-		greeting = "504 5.5.2 <client>: Helo command rejected: need fully-qualified hostname"
-		unknown  = "550 5.1.1 <a@example.org>: Recipient address rejected: User unknown"
-		stranger = "554 5.7.1 <you@example.org>: Sender address rejected: Access denied"
+		client  = "554 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied"
+		helo    = "504 5.5.2 <client>: Helo command rejected: need fully-qualified hostname"
+		unknown = "550 5.1.1 <a@example.org>: Recipient address rejected: User unknown"
+		sender  = "554 5.7.1 <you@example.org>: Sender address rejected: Access denied"
 	)
 	for _, test := range []struct {
 		name    string
 		replies []string // to the recipients of each message; "" takes it
 		options func(*smtp.Options)
-		all     bool
-		hint    string // of the first refusal
+		all     bool   // whether Commit fails because all mail is refused
+		hint    string // of the error
 	}{
-		{"this machine", []string{knocked, knocked, knocked}, nil, true, "ask the server's operator"},
-		{"no relay", []string{"550 relay not permitted", "550 relay not permitted"}, nil, true, "want a login first"},
-		{"its name", []string{greeting, greeting}, nil, true, "set hello"},
-		{"the recipients", []string{unknown, unknown}, nil, true, "recipients in to"},
-		{"the sender of all, perhaps", []string{knocked, knocked}, nil, false, ""},
-		{"one message", []string{knocked}, nil, false, ""},
-		{"one message, to somebody unknown", []string{unknown}, nil, false, "recipients in to"},
-		{"one message, for the name", []string{greeting}, nil, false, "set hello"},
-		{"the last is taken", []string{knocked, knocked, ""}, nil, false, ""},
-		{"the first is taken", []string{"", knocked, knocked}, nil, false, ""},
-		{"in other words", []string{knocked, "554 5.7.1 spam"}, nil, false, ""},
-		{"for now", []string{"450 4.7.1 later", "450 4.7.1 later"}, nil, false, ""},
-		{"the sender", []string{stranger, stranger}, nil, false, ""},
-		{"the sender, by its code", []string{"553 5.1.8 no such domain", "553 5.1.8 no such domain"}, nil, false, ""},
-		{"the sender of all", []string{stranger, stranger}, func(o *smtp.Options) { o.Sender = "you@example.org" }, true, "ask the server"},
-		{"recipients of their own", []string{knocked, knocked}, func(o *smtp.Options) { o.To = nil }, false, ""},
-		{"recipients of their own, for the name", []string{greeting, greeting}, func(o *smtp.Options) { o.To = nil }, true, "set hello"},
+		{name: "this machine", replies: []string{client, client, client}, all: true, hint: "ask the server's operator"},
+		{name: "no relay", replies: []string{"550 relay not permitted", "550 relay not permitted"}, all: true, hint: "want a login first"},
+		{name: "its name", replies: []string{helo, helo}, all: true, hint: "set hello"},
+		{name: "the recipients", replies: []string{unknown, unknown}, all: true, hint: "recipients in to"},
+		{name: "the sender of all, perhaps", replies: []string{client, client}},
+		{name: "one message", replies: []string{client}},
+		{name: "one message, to somebody unknown", replies: []string{unknown}, hint: "recipients in to"},
+		{name: "one message, for the name", replies: []string{helo}, hint: "set hello"},
+		{name: "the last is taken", replies: []string{client, client, ""}},
+		{name: "the first is taken", replies: []string{"", client, client}},
+		{name: "in other words", replies: []string{client, "554 5.7.1 spam"}},
+		{name: "for now", replies: []string{"450 4.7.1 later", "450 4.7.1 later"}},
+		{name: "the sender", replies: []string{sender, sender}},
+		{name: "the sender, by its code", replies: []string{"553 5.1.8 no such domain", "553 5.1.8 no such domain"}},
+		{name: "the sender of all", replies: []string{sender, sender}, options: func(o *smtp.Options) { o.Sender = "you@example.org" }, all: true, hint: "ask the server"},
+		{name: "recipients of their own", replies: []string{client, client}, options: func(o *smtp.Options) { o.To = nil }},
+		{name: "recipients of their own, for the name", replies: []string{helo, helo}, options: func(o *smtp.Options) { o.To = nil }, all: true, hint: "set hello"},
 	} {
 		for _, lmtp := range []bool{false, true} {
 			t.Run(fmt.Sprint(test.name, " ", lmtp), func(t *testing.T) {
@@ -162,7 +152,7 @@ func TestRefusedAtAll(t *testing.T) {
 					}
 					return ""
 				}
-				script(t, srv)
+				srv.start(t)
 				opts := options(t, srv.addr)
 				opts.LMTP = lmtp
 				if test.options != nil {
@@ -211,7 +201,8 @@ func TestRefusedAtAll(t *testing.T) {
 	}
 }
 
-// wantHint checks an error's hint; without words there must be none.
+// wantHint checks that the hint of an error contains the words. If words is empty, the
+// error must have no hint.
 func wantHint(t *testing.T, err error, words string) {
 	t.Helper()
 	e, _ := errors.AsType[*deliver.Error](err)
@@ -220,8 +211,8 @@ func wantHint(t *testing.T, err error, words string) {
 	}
 }
 
-// What was refused before the connection was lost may have been refused to all: it
-// is tried again.
+// If the connection is lost after refusals, the server might have refused all mail.
+// Therefore no message is reported as refused, and all are tried again.
 func TestRefusedThenLost(t *testing.T) {
 	srv := &scripted{}
 	srv.reply = func(session int, verb, _ string) string {
@@ -230,23 +221,23 @@ func TestRefusedThenLost(t *testing.T) {
 			return hangUp
 		case verb != "RCPT":
 			return ""
-		case len(srv.said("MAIL")) <= 2:
+		case len(srv.commands("MAIL")) <= 2:
 			return "554 5.7.1 no"
 		default:
 			return hangUp
 		}
 	}
-	script(t, srv)
+	srv.start(t)
 	o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0), body(1), body(2), body(3))
 	wantError(t, o.err, deliver.FaultTemporary)
-	if len(o.receipts) != 0 { // nobody knows whether it would have refused them all
+	if len(o.receipts) != 0 {
 		t.Errorf("receipts %v", o.receipts)
 	}
 	wantUntaken(t, o.err, false)
 }
 
-// wantUntaken fails the test unless the error says whether the server has none of what
-// was not reported.
+// wantUntaken checks deliver.Error.Untaken: whether the server has none of the messages
+// that were not reported.
 func wantUntaken(t *testing.T, err error, want bool) {
 	t.Helper()
 	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Untaken != want {
@@ -254,17 +245,17 @@ func wantUntaken(t *testing.T, err error, want bool) {
 	}
 }
 
-// The name that we greet with may be refused at once, too.
+// A server may refuse the name of the client already at EHLO.
 func TestHelloRefused(t *testing.T) {
-	srv := &scripted{reply: always("EHLO", "", "501 5.5.2 <client>: Helo command rejected: Invalid name")}
-	script(t, srv)
+	srv := &scripted{reply: replyAlways("EHLO", "", "501 5.5.2 <client>: Helo command rejected: Invalid name")}
+	srv.start(t)
 	_, err := newSink(t, options(t, srv.addr)).Begin(t.Context())
 	wantError(t, err, deliver.FaultOperator, "EHLO: 501")
 	wantHint(t, err, "set hello")
 }
 
-// wantBlameless fails the test unless the error says whether a message may be to
-// blame for it.
+// wantBlameless checks deliver.Error.Blameless: whether the error cannot have been caused
+// by a message.
 func wantBlameless(t *testing.T, err error, want bool) {
 	t.Helper()
 	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Blameless != want {
@@ -272,19 +263,19 @@ func wantBlameless(t *testing.T, err error, want bool) {
 	}
 }
 
-// A server that lets nobody in any more blames no message, even in the middle of a
-// batch: only a connection that is lost over one may, and it may be why the server
-// is not back yet.
+// If the server accepts no more connections, no message is to blame, even in the middle of
+// a batch. If the connection was lost while a message was sent, that message may be to
+// blame.
 func TestBlameless(t *testing.T) {
 	for _, test := range []struct {
-		lost      string // the verb over which connections are lost
-		closed    bool   // and then there are none
+		lost      string // the server hangs up at this verb
+		closed    bool   // whether it rejects the connections after the first
 		receipts  int
 		blameless bool
 	}{
-		{"MAIL", true, 0, true},
-		{"MAIL", false, 1, false},
-		{"body", true, 1, false},
+		{lost: "MAIL", closed: true, receipts: 0, blameless: true},
+		{lost: "MAIL", closed: false, receipts: 1, blameless: false},
+		{lost: "body", closed: true, receipts: 1, blameless: false},
 	} {
 		srv := &scripted{reply: func(n int, verb, _ string) string {
 			switch {
@@ -295,7 +286,7 @@ func TestBlameless(t *testing.T) {
 			}
 			return ""
 		}}
-		script(t, srv)
+		srv.start(t)
 		o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "you@example.org", body(0), body(1), body(2))
 		if len(o.receipts) != test.receipts {
 			t.Errorf("%+v: receipts %v", test, o.receipts)

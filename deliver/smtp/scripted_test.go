@@ -14,36 +14,40 @@ import (
 	"testing"
 )
 
-// What a script can have the server do instead of replying.
+// Special replies of a script: what the server does instead of replying.
 const (
-	hangUp = "hang up"
-	stall  = "stall" // neither read nor write any more
+	hangUp = "hang up" // closes the connection
+	stall  = "stall"   // neither reads nor writes until the test ends
 )
 
-// scripted is a server that takes everything but what its script says.
+// replyFunc returns the server's reply to a command, without the final CRLF. The
+// empty string stands for the usual, positive reply. Sessions are numbered from 1.
+//
+// Besides the verbs of SMTP there are three more. "greeting" is before the first
+// command. "body" is in the middle of a message: after a reply there, the server
+// hangs up. "message" is after the end of a message; with LMTP it comes once for
+// each recipient, and line is that recipient.
+type replyFunc func(session int, verb, line string) string
+
+// scripted is an SMTP or LMTP server that accepts everything except where reply
+// says otherwise.
 type scripted struct {
-	addr string
-	// reply is asked before the server replies to a command. "" stands for
-	// the usual reply. verb is "greeting" before the first one, "body" while
-	// the message is on its way, and "message" after its end; there line is the
-	// recipient that LMTP replies for. A reply to "body" comes in its middle, and
-	// then the server hangs up.
-	reply func(session int, verb, line string) string
-	lmtp  bool
-	// extensions are offered, on lines of their own.
-	extensions []string
+	addr       string
+	reply      replyFunc // nil for none
+	lmtp       bool
+	extensions []string // offered in the reply to EHLO or LHLO
 	tls        *tls.Config
 
 	mu       sync.Mutex
 	sessions int
-	commands []string
-	bodies   []string      // that came to their end
-	ended    chan struct{} // gets one for each session that ended
+	received []string      // command lines
+	bodies   []string      // messages that were received up to the final dot
+	ended    chan struct{} // gets one value for each session that ended
 }
 
-// script starts a scripted server. roots trust its certificate, which is for
-// example.com and 127.0.0.1.
-func script(t *testing.T, s *scripted) (roots *x509.CertPool) {
+// start starts the server. It runs until the test ends. roots trust its
+// certificate, which is for example.com and 127.0.0.1.
+func (s *scripted) start(t *testing.T) (roots *x509.CertPool) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,7 +83,7 @@ func script(t *testing.T, s *scripted) (roots *x509.CertPool) {
 	return roots
 }
 
-// serve holds one dialogue.
+// serve runs one session and returns the last reply, hangUp or stall.
 func (s *scripted) serve(conn net.Conn, session int) string {
 	r := bufio.NewReader(conn)
 	say := func(verb, line, usual string) string {
@@ -108,7 +112,7 @@ func (s *scripted) serve(conn net.Conn, session int) string {
 		}
 		line = strings.TrimRight(line, "\r\n")
 		s.mu.Lock()
-		s.commands = append(s.commands, line)
+		s.received = append(s.received, line)
 		s.mu.Unlock()
 		verb, _, _ := strings.Cut(line, " ")
 		usual := "250 2.0.0 fine"
@@ -172,7 +176,8 @@ func (s *scripted) serve(conn net.Conn, session int) string {
 	}
 }
 
-// readBody reads up to the lone dot. Only CRLF ends a line.
+// readBody reads a message up to the line with a single dot and removes the dots
+// that were added (RFC 5321 §4.5.2). Only CRLF ends a line.
 func readBody(r *bufio.Reader) (string, error) {
 	var body strings.Builder
 	for start := true; ; {
@@ -191,26 +196,27 @@ func readBody(r *bufio.Reader) (string, error) {
 	}
 }
 
-// said returns the commands of a verb.
-func (s *scripted) said(verb string) []string {
+// commands returns the command lines received so far that begin with verb.
+func (s *scripted) commands(verb string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var said []string
-	for _, c := range s.commands {
+	var sent []string
+	for _, c := range s.received {
 		if strings.HasPrefix(c, verb) {
-			said = append(said, c)
+			sent = append(sent, c)
 		}
 	}
-	return said
+	return sent
 }
 
-// onlyTo checks that what send sends goes to one recipient alone.
-func (s *scripted) onlyTo(t *testing.T, recipient string, send func()) {
+// wantSentOnlyTo calls send and checks that it named one recipient to the server,
+// whose address contains recipient.
+func (s *scripted) wantSentOnlyTo(t *testing.T, recipient string, send func()) {
 	t.Helper()
-	before := len(s.said("RCPT"))
+	before := len(s.commands("RCPT"))
 	send()
-	if said := s.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], recipient) {
-		t.Errorf("sent again to %q", said)
+	if sent := s.commands("RCPT")[before:]; len(sent) != 1 || !strings.Contains(sent[0], recipient) {
+		t.Errorf("sent again to %q", sent)
 	}
 }
 
@@ -232,9 +238,9 @@ func (s *scripted) wantSessions(t *testing.T, want int) {
 	}
 }
 
-// always returns a script that replies to every command of that verb whose line
-// holds the text.
-func always(command, text, reply string) func(int, string, string) string {
+// replyAlways returns a script that gives one reply to every command of a verb whose
+// line contains text.
+func replyAlways(command, text, reply string) replyFunc {
 	return func(_ int, verb, line string) string {
 		if verb == command && strings.Contains(line, text) {
 			return reply
@@ -243,9 +249,9 @@ func always(command, text, reply string) func(int, string, string) string {
 	}
 }
 
-// on returns a script that replies once to each of some commands, given as
-// "VERB text" where the line holds the text.
-func on(replies map[string]string) func(int, string, string) string {
+// replyOnce returns a script that uses each of the replies once. A key is a verb, or a
+// verb and a text that the line must contain, such as "RCPT b@".
+func replyOnce(replies map[string]string) replyFunc {
 	var mu sync.Mutex
 	used := make(map[string]bool)
 	return func(_ int, verb, line string) string {
@@ -262,4 +268,5 @@ func on(replies map[string]string) func(int, string, string) string {
 	}
 }
 
+// body returns the n-th test message, in wire form.
 func body(n int) string { return fmt.Sprintf("Subject: %d\r\n\r\nmessage %d\r\n", n, n) }

@@ -19,7 +19,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// options are those of a sink for a server in the clear.
+// options returns options for a server without TLS, with two recipients and a spool on
+// the disk.
 func options(t *testing.T, addr string) smtp.Options {
 	return smtp.Options{
 		Server: remote.Server{Addr: addr, Security: remote.PlainText},
@@ -38,14 +39,15 @@ func newSink(t *testing.T, o smtp.Options) *smtp.Sink {
 	return s
 }
 
-// outcome is what became of a batch.
+// outcome is the result of a batch.
 type outcome struct {
 	promises []deliver.Promise
 	receipts map[int]deliver.Receipt // by ticket
 	err      error                   // of Commit
 }
 
-// send delivers messages in a batch, with the UIDs "0", "1" and so on.
+// send delivers messages of one sender in a batch, with the unique-ids "0", "1" and so
+// on. The context is that of Commit.
 func send(t *testing.T, ctx context.Context, s *smtp.Sink, sender string, wire ...string) outcome {
 	t.Helper()
 	var mails []deliver.Mail
@@ -55,6 +57,7 @@ func send(t *testing.T, ctx context.Context, s *smtp.Sink, sender string, wire .
 	return sendMails(t, ctx, s, mails, wire)
 }
 
+// sendMails delivers messages in a batch. The context is that of Commit.
 func sendMails(t *testing.T, ctx context.Context, s *smtp.Sink, mails []deliver.Mail, wire []string) outcome {
 	t.Helper()
 	b, err := s.Begin(t.Context())
@@ -103,7 +106,15 @@ func (o outcome) wantLanded(t *testing.T, tickets ...int) {
 	}
 }
 
-// wantError checks an error's fault and words.
+// wantVerdict checks the answer of Settle to a promise.
+func wantVerdict(t *testing.T, s *smtp.Sink, p deliver.Promise, want deliver.Verdict) {
+	t.Helper()
+	if v, err := s.Settle(t.Context(), p.Token); v != want || err != nil {
+		t.Errorf("Settle = %v, %v, want %v", v, err, want)
+	}
+}
+
+// wantError checks the fault of an error, and that its text contains the words.
 func wantError(t *testing.T, err error, fault deliver.Fault, words ...string) {
 	t.Helper()
 	e, ok := errors.AsType[*deliver.Error](err)
@@ -121,26 +132,26 @@ func wantError(t *testing.T, err error, fault deliver.Fault, words ...string) {
 	}
 }
 
-// What is refused does not hold up what comes after it.
+// A refused message does not hold up the messages behind it.
 func TestRefusedMessage(t *testing.T) {
 	for _, test := range []struct {
 		when, reply string
 		fault       deliver.Fault
 		words       []string
 	}{
-		{"RCPT", "450 4.7.1 greylisted", deliver.FaultTemporary, []string{"me@example.org", "450 4.7.1", `"greylisted"`}},
-		{"RCPT", "550 5.1.1 no such\tuser", deliver.FaultMessage, []string{"me@example.org", "550 5.1.1", `"no such\tuser"`}},
-		{"RCPT", "550 " + strings.Repeat("x", 1500), deliver.FaultMessage, nil},
-		{"MAIL", "451 4.3.0 later", deliver.FaultTemporary, []string{"MAIL: 451"}},
-		{"MAIL", "553 never", deliver.FaultMessage, []string{"MAIL: 553"}},
-		{"DATA", "452 4.3.1 disk full", deliver.FaultTemporary, []string{"DATA: 452"}},
-		{"message", "451 4.3.0 later", deliver.FaultTemporary, []string{"message: 451"}},
-		{"message", "554-5.7.1 spam\r\n554 5.7.1 and more", deliver.FaultMessage, []string{"554 5.7.1", `"spam\nand more"`}},
-		{"message", "552 5.3.4 too large", deliver.FaultMessage, []string{"552 5.3.4"}},
+		{when: "RCPT", reply: "450 4.7.1 greylisted", fault: deliver.FaultTemporary, words: []string{"me@example.org", "450 4.7.1", `"greylisted"`}},
+		{when: "RCPT", reply: "550 5.1.1 no such\tuser", fault: deliver.FaultMessage, words: []string{"me@example.org", "550 5.1.1", `"no such\tuser"`}},
+		{when: "RCPT", reply: "550 " + strings.Repeat("x", 1500), fault: deliver.FaultMessage},
+		{when: "MAIL", reply: "451 4.3.0 later", fault: deliver.FaultTemporary, words: []string{"MAIL: 451"}},
+		{when: "MAIL", reply: "553 never", fault: deliver.FaultMessage, words: []string{"MAIL: 553"}},
+		{when: "DATA", reply: "452 4.3.1 disk full", fault: deliver.FaultTemporary, words: []string{"DATA: 452"}},
+		{when: "message", reply: "451 4.3.0 later", fault: deliver.FaultTemporary, words: []string{"message: 451"}},
+		{when: "message", reply: "554-5.7.1 spam\r\n554 5.7.1 and more", fault: deliver.FaultMessage, words: []string{"554 5.7.1", `"spam\nand more"`}},
+		{when: "message", reply: "552 5.3.4 too large", fault: deliver.FaultMessage, words: []string{"552 5.3.4"}},
 	} {
 		t.Run(test.when+" "+test.reply[:3], func(t *testing.T) {
-			srv := &scripted{reply: on(map[string]string{test.when: test.reply})}
-			script(t, srv)
+			srv := &scripted{reply: replyOnce(map[string]string{test.when: test.reply})}
+			srv.start(t)
 			opts := options(t, srv.addr)
 			opts.To = []string{"me@example.org"}
 			s := newSink(t, opts)
@@ -151,9 +162,7 @@ func TestRefusedMessage(t *testing.T) {
 			o.wantLanded(t, 1, 2)
 			wantError(t, o.receipts[0].Err, test.fault, test.words...)
 			srv.wantSessions(t, 1)
-			if v, err := s.Settle(t.Context(), o.promises[0].Token); v != deliver.Unknown || err != nil {
-				t.Errorf("Settle of what was refused: %v, %v", v, err)
-			}
+			wantVerdict(t, s, o.promises[0], deliver.Unknown)
 			if test.when != "message" {
 				srv.wantBodies(t, body(1), body(2))
 			}
@@ -163,17 +172,17 @@ func TestRefusedMessage(t *testing.T) {
 	}
 }
 
-// Those who do not have a message yet, and only they, are sent it again, by
+// A message that only some recipients accepted is sent again to the others alone, by
 // another process too.
 func TestPartialSuccess(t *testing.T) {
 	for _, test := range []struct {
 		lmtp bool
 		when string
-	}{{false, "RCPT b@"}, {true, "RCPT b@"}, {true, "message b@"}} {
+	}{{when: "RCPT b@"}, {lmtp: true, when: "RCPT b@"}, {lmtp: true, when: "message b@"}} {
 		for _, reply := range []string{"450 4.2.0 later", "452 4.2.2 full", "550 5.1.1 no"} {
 			t.Run(fmt.Sprint(test, reply[:3]), func(t *testing.T) {
-				srv := &scripted{lmtp: test.lmtp, reply: on(map[string]string{test.when: reply})}
-				script(t, srv)
+				srv := &scripted{lmtp: test.lmtp, reply: replyOnce(map[string]string{test.when: reply})}
+				srv.start(t)
 				opts := options(t, srv.addr)
 				opts.LMTP = test.lmtp
 				s := newSink(t, opts)
@@ -187,29 +196,23 @@ func TestPartialSuccess(t *testing.T) {
 
 				s.Close()
 				s = newSink(t, opts)
-				if v, err := s.Settle(t.Context(), o.promises[0].Token); v != deliver.Unknown || err != nil {
-					t.Errorf("Settle: %v, %v", v, err)
-				}
-				if v, err := s.Settle(t.Context(), o.promises[1].Token); v != deliver.Landed || err != nil {
-					t.Errorf("Settle: %v, %v", v, err)
-				}
+				wantVerdict(t, s, o.promises[0], deliver.Unknown)
+				wantVerdict(t, s, o.promises[1], deliver.Landed)
 				if err := s.Sweep(t.Context(), "work"); err != nil {
 					t.Fatal(err)
 				}
-				before := len(srv.said("RCPT"))
+				before := len(srv.commands("RCPT"))
 				again := send(t, t.Context(), s, "", body(0))
 				again.wantLanded(t, 0)
-				if said := srv.said("RCPT")[before:]; !slices.Equal(said, []string{"RCPT TO:<b@example.org>"}) {
-					t.Errorf("the second time: %q", said)
+				if sent := srv.commands("RCPT")[before:]; !slices.Equal(sent, []string{"RCPT TO:<b@example.org>"}) {
+					t.Errorf("sent again to %q", sent)
 				}
-				if v, err := s.Settle(t.Context(), again.promises[0].Token); v != deliver.Landed || err != nil {
-					t.Errorf("Settle: %v, %v", v, err)
-				}
-				// The same bytes under another name are another message.
-				before = len(srv.said("RCPT"))
+				wantVerdict(t, s, again.promises[0], deliver.Landed)
+				// The same content under another unique-id is another message.
+				before = len(srv.commands("RCPT"))
 				send(t, t.Context(), s, "", body(1), body(0)).wantLanded(t, 0, 1)
-				if said := srv.said("RCPT")[before:]; len(said) != 4 {
-					t.Errorf("another message: %q", said)
+				if sent := srv.commands("RCPT")[before:]; len(sent) != 4 {
+					t.Errorf("another message: %q", sent)
 				}
 			})
 		}
@@ -218,10 +221,10 @@ func TestPartialSuccess(t *testing.T) {
 
 // A partial success is remembered even if the connection is lost before every
 // recipient has a reply.
-func TestPartialLoss(t *testing.T) {
+func TestConnectionLostBetweenReplies(t *testing.T) {
 	for _, reply := range []string{hangUp, "421 4.3.2 closing", "nonsense"} {
-		srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": reply})}
-		script(t, srv)
+		srv := &scripted{lmtp: true, reply: replyOnce(map[string]string{"message b@": reply})}
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP = true
 		s := newSink(t, opts)
@@ -230,14 +233,14 @@ func TestPartialLoss(t *testing.T) {
 		wantError(t, o.receipts[0].Err, deliver.FaultTemporary)
 		send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
 		want := []string{"RCPT TO:<b@example.org>"}
-		if said := srv.said("RCPT"); !slices.Equal(said[len(said)-1:], want) || len(said) != 5 {
-			t.Errorf("after %q: %q", reply, said)
+		if sent := srv.commands("RCPT"); !slices.Equal(sent[len(sent)-1:], want) || len(sent) != 5 {
+			t.Errorf("after %q: %q", reply, sent)
 		}
 	}
 }
 
-// A server that ends the session after each message, with 421 or without a
-// word, gets a new session each time.
+// If a server ends the session after each message, with reply 421 or without a reply,
+// the sink opens a new session each time.
 func TestReconnect(t *testing.T) {
 	for _, when := range []string{"MAIL", "RCPT", "DATA"} {
 		for _, how := range []string{"421 4.7.0 enough", hangUp} {
@@ -255,7 +258,7 @@ func TestReconnect(t *testing.T) {
 					}
 					return ""
 				}
-				script(t, srv)
+				srv.start(t)
 				s := newSink(t, options(t, srv.addr))
 				o := send(t, t.Context(), s, "", body(0), body(1), body(2))
 				o.wantLanded(t, 0, 1, 2)
@@ -266,9 +269,9 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
-// A server that is in trouble for long ends the batch, without a word about
-// the messages that it was not shown.
-func TestUnavailable(t *testing.T) {
+// A server that stays unavailable ends the batch. The messages that were not sent to it
+// get no receipt.
+func TestServerUnavailable(t *testing.T) {
 	for _, how := range []string{"421 4.3.2 down", hangUp} {
 		for _, when := range []string{"MAIL", "message"} {
 			srv := &scripted{reply: func(_ int, verb, _ string) string {
@@ -277,7 +280,7 @@ func TestUnavailable(t *testing.T) {
 				}
 				return ""
 			}}
-			script(t, srv)
+			srv.start(t)
 			o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0), body(1), body(2), body(3))
 			o.wantLanded(t)
 			wantError(t, o.err, deliver.FaultTemporary)
@@ -287,12 +290,12 @@ func TestUnavailable(t *testing.T) {
 		}
 	}
 	srv := &scripted{reply: func(_ int, verb, _ string) string { return map[string]string{"greeting": "421 busy"}[verb] }}
-	script(t, srv)
+	srv.start(t)
 	_, err := newSink(t, options(t, srv.addr)).Begin(t.Context())
 	wantError(t, err, deliver.FaultTemporary, "421", `"busy"`)
 }
 
-// A message over which the connection is lost does not stop the others.
+// If the connection is lost over one message, the others are delivered all the same.
 func TestLostMessage(t *testing.T) {
 	// More than the system buffers, so that it cannot be sent to a server that
 	// does not read.
@@ -300,14 +303,14 @@ func TestLostMessage(t *testing.T) {
 	for _, test := range []struct {
 		when, how string
 		timeout   time.Duration
-		times     int // a session that was in use before is replaced once
+		times     int // how often: a session that was in use before is replaced once
 		message   string
 	}{
-		{"message", hangUp, 0, 1, body(1)},
-		{"message", "nonsense", 0, 1, body(1)},
-		{"message", stall, time.Second, 1, body(1)},
-		{"body", hangUp, 0, 2, large},
-		{"body", stall, time.Second, 2, large},
+		{when: "message", how: hangUp, times: 1, message: body(1)},
+		{when: "message", how: "nonsense", times: 1, message: body(1)},
+		{when: "message", how: stall, timeout: time.Second, times: 1, message: body(1)},
+		{when: "body", how: hangUp, times: 2, message: large},
+		{when: "body", how: stall, timeout: time.Second, times: 2, message: large},
 	} {
 		t.Run(test.when+" "+test.how, func(t *testing.T) {
 			t.Parallel()
@@ -325,7 +328,7 @@ func TestLostMessage(t *testing.T) {
 				}
 				return ""
 			}
-			script(t, srv)
+			srv.start(t)
 			opts := options(t, srv.addr)
 			opts.Server.Timeout = test.timeout
 			o := send(t, t.Context(), newSink(t, opts), "", body(0), test.message, body(2))
@@ -334,14 +337,12 @@ func TestLostMessage(t *testing.T) {
 			}
 			o.wantLanded(t, 0, 2)
 			wantError(t, o.receipts[1].Err, deliver.FaultTemporary)
-			if v, err := newSink(t, opts).Settle(t.Context(), o.promises[1].Token); v != deliver.Unknown || err != nil {
-				t.Errorf("Settle: %v, %v", v, err)
-			}
+			wantVerdict(t, newSink(t, opts), o.promises[1], deliver.Unknown)
 		})
 	}
 }
 
-// brokenFS cannot read files beyond an offset.
+// brokenFS is a file system on which reads beyond limit fail.
 type brokenFS struct {
 	durable.FS
 	limit int64
@@ -364,11 +365,11 @@ func (f brokenFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p[:min(len(p), int(f.limit-off))], off)
 }
 
-// A message that cannot be read to its end is never submitted.
+// A message that cannot be read from the spool completely is never submitted.
 func TestBrokenSpool(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
 		srv := &scripted{lmtp: lmtp}
-		script(t, srv)
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP = lmtp
 		opts.Spool = spool.New(filepath.Join(t.TempDir(), "spool"), brokenFS{durable.OS, 100_000})
@@ -379,13 +380,15 @@ func TestBrokenSpool(t *testing.T) {
 		wantError(t, o.err, deliver.FaultMachine, "read the spool")
 		<-srv.ended
 		srv.wantBodies(t, body(0))
-		if n := len(srv.said("DATA")); n != 2 {
-			t.Errorf("DATA was said %d times, want 2", n)
+		if n := len(srv.commands("DATA")); n != 2 {
+			t.Errorf("DATA was sent %d times, want 2", n)
 		}
 	}
 }
 
-func TestContext(t *testing.T) {
+// Commit ends when its context is cancelled, and reports nothing about the message whose
+// reply is missing.
+func TestCommitCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	srv := &scripted{reply: func(session int, verb, _ string) string {
@@ -395,7 +398,7 @@ func TestContext(t *testing.T) {
 		cancel() // the message has been sent, and its fate is not known
 		return stall
 	}}
-	script(t, srv)
+	srv.start(t)
 	s := newSink(t, options(t, srv.addr))
 	o := send(t, ctx, s, "", body(0), body(1))
 	if !errors.Is(o.err, context.Canceled) || len(o.receipts) > 0 {
@@ -404,10 +407,11 @@ func TestContext(t *testing.T) {
 	send(t, t.Context(), s, "", body(1)).wantLanded(t, 0)
 }
 
-// One session serves many messages and batches, and ends when it is idle.
+// One session carries many messages and batches. It ends with QUIT on Close, and after
+// it was idle for Options.Idle.
 func TestSessions(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	opts := options(t, srv.addr)
 	s := newSink(t, opts)
 	for range 3 {
@@ -416,7 +420,7 @@ func TestSessions(t *testing.T) {
 	srv.wantSessions(t, 1)
 	s.Close()
 	<-srv.ended
-	if len(srv.said("QUIT")) != 1 {
+	if len(srv.commands("QUIT")) != 1 {
 		t.Error("Close did not say QUIT")
 	}
 
@@ -427,10 +431,10 @@ func TestSessions(t *testing.T) {
 	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
 }
 
-// Sinks that share a pool end each other's idle sessions.
+// In a pool for one connection, a sink ends the idle session of another sink.
 func TestSharedPool(t *testing.T) {
 	srv := &scripted{}
-	script(t, srv)
+	srv.start(t)
 	opts := options(t, srv.addr)
 	opts.Idle, opts.Pool = time.Hour, remote.NewPool(1)
 	for n := range 3 {
@@ -442,7 +446,7 @@ func TestSharedPool(t *testing.T) {
 	srv.wantSessions(t, 3)
 }
 
-// An idle session that the server has ended is replaced.
+// A new session replaces an idle one that the server has ended.
 func TestIdleSessionGone(t *testing.T) {
 	srv := &scripted{}
 	srv.reply = func(_ int, verb, _ string) string {
@@ -451,17 +455,18 @@ func TestIdleSessionGone(t *testing.T) {
 		}
 		return ""
 	}
-	script(t, srv)
+	srv.start(t)
 	s := newSink(t, options(t, srv.addr))
 	for range 3 {
 		send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
 	}
 }
 
+// All of 2,000 recipients are named once. If one is refused, only that one is named again.
 func TestManyRecipients(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
-		srv := &scripted{lmtp: lmtp, reply: on(map[string]string{"RCPT user150@": "450 4.2.1 later"})}
-		script(t, srv)
+		srv := &scripted{lmtp: lmtp, reply: replyOnce(map[string]string{"RCPT user150@": "450 4.2.1 later"})}
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP, opts.To = lmtp, nil
 		for i := range 2000 {
@@ -472,16 +477,16 @@ func TestManyRecipients(t *testing.T) {
 		o := send(t, t.Context(), s, "", body(0))
 		o.wantLanded(t)
 		wantError(t, o.receipts[0].Err, deliver.FaultTemporary, "user150@")
-		before := len(srv.said("RCPT"))
+		before := len(srv.commands("RCPT"))
 		send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
-		if n := len(srv.said("RCPT")) - before; n != 1 || before != 2000 {
+		if n := len(srv.commands("RCPT")) - before; n != 1 || before != 2000 {
 			t.Errorf("LMTP %v: %d recipients, then %d, want 2000 and 1", lmtp, before, n)
 		}
 	}
 }
 
-// A server that takes fewer recipients at once is sent the message for the
-// others in further transactions.
+// If a server accepts only so many recipients in one transaction, the message is sent to
+// the others in further transactions.
 func TestTooManyRecipients(t *testing.T) {
 	for _, reply := range []string{"452 4.5.3 too many", "452 too many", "552 5.5.3 too many"} {
 		for _, lmtp := range []bool{false, true} {
@@ -497,7 +502,7 @@ func TestTooManyRecipients(t *testing.T) {
 				}
 				return ""
 			}}
-			script(t, srv)
+			srv.start(t)
 			opts := options(t, srv.addr)
 			opts.LMTP, opts.To = lmtp, nil
 			for i := range 120 {
@@ -506,7 +511,7 @@ func TestTooManyRecipients(t *testing.T) {
 			send(t, t.Context(), newSink(t, opts), "", body(0)).wantLanded(t, 0)
 			srv.wantBodies(t, body(0), body(0), body(0))
 			for _, to := range opts.To {
-				if n := len(srv.said("RCPT TO:<" + to)); n != 1 && (n != 2 || to != "user50@example.org" && to != "user100@example.org") {
+				if n := len(srv.commands("RCPT TO:<" + to)); n != 1 && (n != 2 || to != "user50@example.org" && to != "user100@example.org") {
 					t.Errorf("%s was named %d times", to, n)
 				}
 			}
@@ -514,6 +519,7 @@ func TestTooManyRecipients(t *testing.T) {
 	}
 }
 
+// A reply that does not end is an error.
 func TestEndlessReply(t *testing.T) {
 	srv := &scripted{}
 	srv.reply = func(_ int, verb, _ string) string {
@@ -522,7 +528,7 @@ func TestEndlessReply(t *testing.T) {
 		}
 		return ""
 	}
-	script(t, srv)
+	srv.start(t)
 	_, err := newSink(t, options(t, srv.addr)).Begin(t.Context())
 	wantError(t, err, deliver.FaultTemporary, "does not end")
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// servers are the in-process servers of the suite by their address. Which one
-// belongs to a place is told by a file there, as sinks come and go.
+// servers are the in-process servers of the suite, by their address. The address of the
+// server for a directory is in a file there, since a sink that is opened anew must find it.
 type servers struct {
 	t    *testing.T
 	lmtp bool
@@ -39,7 +39,7 @@ func (s *servers) open(fsys durable.FS, dir string) (deliver.Sink, error) {
 		s.mu.Lock()
 		s.byAddr[m.addr] = m
 		s.mu.Unlock()
-		addr, err = m.addr, note(fsys, dir, m.addr)
+		addr, err = m.addr, noteAddress(fsys, dir, m.addr)
 	}
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (s *servers) open(fsys durable.FS, dir string) (deliver.Sink, error) {
 	})
 }
 
-// read returns each message once, as its recipients got it.
+// read returns the messages that the server received. All must be for both recipients.
 func (s *servers) read(fsys durable.FS, dir string) ([]string, error) {
 	addr, err := address(fsys, dir)
 	if err != nil {
@@ -70,6 +70,7 @@ func (s *servers) read(fsys durable.FS, dir string) ([]string, error) {
 	return got, nil
 }
 
+// address reads the address of the server for a directory.
 func address(fsys durable.FS, dir string) (string, error) {
 	f, err := fsys.OpenFile(filepath.Join(dir, "server"), os.O_RDONLY, 0)
 	if err != nil {
@@ -80,7 +81,8 @@ func address(fsys durable.FS, dir string) (string, error) {
 	return string(addr), err
 }
 
-func note(fsys durable.FS, dir, addr string) error {
+// noteAddress records the address of the server for a directory.
+func noteAddress(fsys durable.FS, dir, addr string) error {
 	f, err := fsys.OpenFile(filepath.Join(dir, "server"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -89,8 +91,8 @@ func note(fsys durable.FS, dir, addr string) error {
 	return errors.Join(err, f.Sync(), f.Close(), fsys.SyncDir(dir))
 }
 
-// canon is the repair that package smtp documents, by other means, and LF as
-// the line end.
+// canon returns a message as a mail reader shows it: with the repairs that package smtp
+// documents, and LF as the line end.
 func canon(wire string) string {
 	wire = strings.ReplaceAll(wire, "\r\n", "\n")
 	wire = strings.ReplaceAll(wire, "\r", "\n")

@@ -21,7 +21,7 @@ const password = "s3cret-word"
 // plainResponse is what PLAIN sends (RFC 4616 §2), in base64.
 var plainResponse = base64.StdEncoding.EncodeToString([]byte("\x00me\x00" + password))
 
-// login makes a server's options those of a login.
+// login sets the user and the password of a server's options.
 func login(s *remote.Server) {
 	s.User = "me"
 	s.Secret = func(context.Context) (string, error) { return password, nil }
@@ -30,22 +30,22 @@ func login(s *remote.Server) {
 func TestStartTLS(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
 		srv := &scripted{lmtp: lmtp, extensions: []string{"STARTTLS", "AUTH GSSAPI PLAIN LOGIN"}}
-		roots := script(t, srv)
+		roots := srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP = lmtp
 		opts.Server.Security, opts.Server.TLS = remote.StartTLS, &tls.Config{RootCAs: roots}
 		login(&opts.Server)
 		send(t, t.Context(), newSink(t, opts), "", body(0), body(1)).wantLanded(t, 0, 1)
 		srv.wantBodies(t, body(0), body(1))
-		if srv.commands[1] != "STARTTLS" || !strings.Contains(srv.commands[2], "client.example.org") ||
-			srv.commands[3] != "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00me\x00"+password)) {
-			t.Errorf("LMTP %v: said %q", lmtp, srv.commands)
+		if srv.received[1] != "STARTTLS" || !strings.Contains(srv.received[2], "client.example.org") ||
+			srv.received[3] != "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00me\x00"+password)) {
+			t.Errorf("LMTP %v: the client sent %q", lmtp, srv.received)
 		}
 	}
 }
 
-// A server that hangs up before it greets is not offered the TLS session that it did it on.
-func TestSessionInVain(t *testing.T) {
+// If the server hangs up before its greeting, the TLS session is not resumed afterwards.
+func TestTLSSessionNotResumed(t *testing.T) {
 	cert, ca, err := pop3test.Certificate(pop3test.CertOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -60,48 +60,49 @@ func TestSessionInVain(t *testing.T) {
 	})
 }
 
-// Nothing but a handshake may follow STARTTLS, and without one no password and
-// no message leaves.
-func TestNotEncrypted(t *testing.T) {
+// Nothing but the TLS handshake may follow the reply to STARTTLS. Without TLS, no password
+// and no message is sent.
+func TestStartTLSFails(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		extensions []string
 		reply      map[string]string
-		name2      string // to verify
+		serverName string // that the certificate must be for, if not the address
 		fault      deliver.Fault
 		words      []string
 		hint       string
 	}{
-		{"not offered", nil, nil, "", deliver.FaultOperator, []string{"does not offer STARTTLS"}, "implicit"},
-		{"refused", []string{"STARTTLS"}, map[string]string{"STARTTLS": "502 no"}, "", deliver.FaultOperator, []string{"502", `"no"`}, "implicit"},
-		{"not now", []string{"STARTTLS"}, map[string]string{"STARTTLS": "454 later"}, "", deliver.FaultTemporary, []string{"454"}, ""},
-		{"injected", []string{"STARTTLS"}, map[string]string{"STARTTLS": "220 go on\r\n250-here\r\n250 AUTH PLAIN"}, "", deliver.FaultOperator, []string{"TLS"}, "do not trust"},
-		{"wrong name", []string{"STARTTLS"}, nil, "mail.invalid", deliver.FaultOperator, []string{"mail.invalid"}, "name that the certificate is for"},
-		{"no greeting", nil, map[string]string{"greeting": "+OK POP3"}, "", deliver.FaultTemporary, []string{"does not speak SMTP", `"+OK POP3"`}, "check host, port and tls"},
-		{"no service", nil, map[string]string{"greeting": "554 not for you"}, "", deliver.FaultOperator, []string{`554 "not for you"`}, "operator"},
-		{"hung up", nil, map[string]string{"greeting": hangUp}, "", deliver.FaultTemporary, []string{"hung up"}, "check host, port and tls"},
-		{"no EHLO", nil, map[string]string{"EHLO": "502 what"}, "", deliver.FaultOperator, []string{`502 "what"`}, "LMTP where it has smtp"},
+		{name: "not offered", fault: deliver.FaultOperator, words: []string{"does not offer STARTTLS"}, hint: "implicit"},
+		{name: "refused", extensions: []string{"STARTTLS"}, reply: map[string]string{"STARTTLS": "502 no"}, fault: deliver.FaultOperator, words: []string{"502", `"no"`}, hint: "implicit"},
+		{name: "not now", extensions: []string{"STARTTLS"}, reply: map[string]string{"STARTTLS": "454 later"}, fault: deliver.FaultTemporary, words: []string{"454"}},
+		{name: "injected", extensions: []string{"STARTTLS"}, reply: map[string]string{"STARTTLS": "220 go on\r\n250-here\r\n250 AUTH PLAIN"}, fault: deliver.FaultOperator, words: []string{"TLS"}, hint: "do not trust"},
+		{name: "wrong name", extensions: []string{"STARTTLS"}, serverName: "mail.invalid", fault: deliver.FaultOperator, words: []string{"mail.invalid"}, hint: "name that the certificate is for"},
+		{name: "no greeting", reply: map[string]string{"greeting": "+OK POP3"}, fault: deliver.FaultTemporary, words: []string{"does not speak SMTP", `"+OK POP3"`}, hint: "check host, port and tls"},
+		{name: "no service", reply: map[string]string{"greeting": "554 not for you"}, fault: deliver.FaultOperator, words: []string{`554 "not for you"`}, hint: "operator"},
+		{name: "hung up", reply: map[string]string{"greeting": hangUp}, fault: deliver.FaultTemporary, words: []string{"hung up"}, hint: "check host, port and tls"},
+		{name: "no EHLO", reply: map[string]string{"EHLO": "502 what"}, fault: deliver.FaultOperator, words: []string{`502 "what"`}, hint: "LMTP where it has smtp"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			srv := &scripted{extensions: append(test.extensions, "AUTH PLAIN"), reply: on(test.reply)}
-			roots := script(t, srv)
+			srv := &scripted{extensions: append(test.extensions, "AUTH PLAIN"), reply: replyOnce(test.reply)}
+			roots := srv.start(t)
 			opts := options(t, srv.addr)
 			opts.Server.Security = remote.StartTLS
-			opts.Server.TLS = &tls.Config{RootCAs: roots, ServerName: test.name2}
+			opts.Server.TLS = &tls.Config{RootCAs: roots, ServerName: test.serverName}
 			login(&opts.Server)
 			_, err := newSink(t, opts).Begin(t.Context())
 			wantError(t, err, test.fault, test.words...)
 			if e, ok := errors.AsType[*deliver.Error](err); ok && !strings.Contains(e.Hint, test.hint) {
 				t.Errorf("hint %q, want %q", e.Hint, test.hint)
 			}
-			if len(srv.said("AUTH"))+len(srv.said("MAIL")) > 0 {
-				t.Errorf("said %q", srv.commands)
+			if len(srv.commands("AUTH"))+len(srv.commands("MAIL")) > 0 {
+				t.Errorf("the client sent %q", srv.received)
 			}
 		})
 	}
 }
 
-func TestAuth(t *testing.T) {
+// The error of a failed login never shows the password, nor the response that contains it.
+func TestAuthFails(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		offer string
@@ -109,18 +110,18 @@ func TestAuth(t *testing.T) {
 		fault deliver.Fault
 		words []string
 	}{
-		{"wrong", "AUTH PLAIN LOGIN", map[string]string{"AUTH": "535 5.7.8 wrong"}, deliver.FaultOperator, []string{"535 5.7.8", "wrong"}},
-		{"not now", "AUTH PLAIN", map[string]string{"AUTH": "454 4.7.0 later"}, deliver.FaultTemporary, []string{"454 4.7.0"}},
-		{"unknown", "AUTH GSSAPI", nil, deliver.FaultOperator, []string{"GSSAPI"}},
-		{"none", "8BITMIME", nil, deliver.FaultOperator, []string{"offers nothing"}},
-		{"wants more", "AUTH PLAIN", map[string]string{"AUTH": "334 bW9yZQ=="}, deliver.FaultOperator, nil},
-		{"echo", "AUTH PLAIN", map[string]string{"AUTH": "535 " + strings.Repeat("x", 280) + "AUTH PLAIN " + plainResponse}, deliver.FaultOperator, []string{"535"}},
-		{"password", "AUTH PLAIN", map[string]string{"AUTH": "454 not \x00me\x00" + password}, deliver.FaultTemporary, []string{"454"}},
-		{"nonsense", "AUTH PLAIN", map[string]string{"AUTH": password + " " + plainResponse}, deliver.FaultTemporary, nil},
+		{name: "wrong", offer: "AUTH PLAIN LOGIN", reply: map[string]string{"AUTH": "535 5.7.8 wrong"}, fault: deliver.FaultOperator, words: []string{"535 5.7.8", "wrong"}},
+		{name: "not now", offer: "AUTH PLAIN", reply: map[string]string{"AUTH": "454 4.7.0 later"}, fault: deliver.FaultTemporary, words: []string{"454 4.7.0"}},
+		{name: "unknown", offer: "AUTH GSSAPI", fault: deliver.FaultOperator, words: []string{"GSSAPI"}},
+		{name: "none", offer: "8BITMIME", fault: deliver.FaultOperator, words: []string{"offers nothing"}},
+		{name: "wants more", offer: "AUTH PLAIN", reply: map[string]string{"AUTH": "334 bW9yZQ=="}, fault: deliver.FaultOperator},
+		{name: "echo", offer: "AUTH PLAIN", reply: map[string]string{"AUTH": "535 " + strings.Repeat("x", 280) + "AUTH PLAIN " + plainResponse}, fault: deliver.FaultOperator, words: []string{"535"}},
+		{name: "password", offer: "AUTH PLAIN", reply: map[string]string{"AUTH": "454 not \x00me\x00" + password}, fault: deliver.FaultTemporary, words: []string{"454"}},
+		{name: "nonsense", offer: "AUTH PLAIN", reply: map[string]string{"AUTH": password + " " + plainResponse}, fault: deliver.FaultTemporary},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			srv := &scripted{extensions: []string{test.offer}, reply: on(test.reply)}
-			script(t, srv)
+			srv := &scripted{extensions: []string{test.offer}, reply: replyOnce(test.reply)}
+			srv.start(t)
 			opts := options(t, srv.addr)
 			login(&opts.Server)
 			_, err := newSink(t, opts).Begin(t.Context())
@@ -131,10 +132,9 @@ func TestAuth(t *testing.T) {
 		})
 	}
 
-	// A login that the server asks for only when a message comes is no fault
-	// of the message's.
-	srv := &scripted{reply: on(map[string]string{"MAIL": "530 5.7.0 log in first"})}
-	script(t, srv)
+	// A server that demands a login only at MAIL has not refused the message.
+	srv := &scripted{reply: replyOnce(map[string]string{"MAIL": "530 5.7.0 log in first"})}
+	srv.start(t)
 	o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0))
 	o.wantLanded(t)
 	wantError(t, o.err, deliver.FaultOperator, "530 5.7.0")
@@ -143,7 +143,7 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-// A real exchange of LOGIN, with another implementation.
+// LOGIN with an independent server, that of go-smtp.
 func TestLogin(t *testing.T) {
 	m := newMemory(t, false)
 	opts := options(t, m.addr)

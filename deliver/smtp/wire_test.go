@@ -10,8 +10,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// slowly dials connections that are read a few octets at a time.
-func slowly(octets int) func(context.Context, string, string) (net.Conn, error) {
+// dialSlow returns a dialer of connections whose reads return a few octets at most.
+func dialSlow(octets int) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return slowConn{conn, octets}, err
@@ -25,8 +25,7 @@ type slowConn struct {
 
 func (c slowConn) Read(p []byte) (int, error) { return c.Conn.Read(p[:min(len(p), c.octets)]) }
 
-// A reply may be a code and nothing else, wherever a read of it ends (RFC 5321
-// §4.2).
+// A reply may be a code without text (RFC 5321 §4.2), and a read may end anywhere in it.
 func TestReplyWithoutText(t *testing.T) {
 	bare := map[string]string{
 		"greeting": "220", "MAIL": "250", "RCPT": "250", "DATA": "354", "message": "250", "RSET": "250", "QUIT": "221",
@@ -40,9 +39,9 @@ func TestReplyWithoutText(t *testing.T) {
 				}
 				return bare[verb]
 			}}
-			script(t, srv)
+			srv.start(t)
 			opts := options(t, srv.addr)
-			opts.LMTP, opts.Server.Dial = lmtp, slowly(octets)
+			opts.LMTP, opts.Server.Dial = lmtp, dialSlow(octets)
 			s := newSink(t, opts)
 			large := "Subject: x\r\n\r\n" + strings.Repeat("x", 1000)
 			o := send(t, t.Context(), s, "", body(0), large, body(2))
@@ -57,10 +56,10 @@ func TestReplyWithoutText(t *testing.T) {
 	}
 }
 
-// Any reply of 2yz is one of success (RFC 5321 §4.3.2), be it to a command or to a
-// message, which must not be sent again for it.
-func TestAnySuccess(t *testing.T) {
-	// go-smtp's buffer of 4,096 octets ends within the end of this one.
+// Any reply 2yz means success, for a command as for a message (RFC 5321 §4.3.2). The
+// message must not be sent again.
+func TestAnyPositiveReply(t *testing.T) {
+	// The buffer of go-smtp, of 4,096 octets, ends within the final dot of this message.
 	long := "Subject: x\r\n\r\n" + strings.Repeat("RCPT\r\n", 680)
 	for _, reply := range []string{"200 fine", "251-it is\r\n251 forwarded", "252", "299 2.0.0 fine"} {
 		for _, verb := range []string{"EHLO", "LHLO", "MAIL", "RSET", "message"} {
@@ -74,7 +73,7 @@ func TestAnySuccess(t *testing.T) {
 					}
 					return ""
 				}}
-				script(t, srv)
+				srv.start(t)
 				opts := options(t, srv.addr)
 				opts.LMTP = lmtp
 				s := newSink(t, opts)
@@ -87,27 +86,27 @@ func TestAnySuccess(t *testing.T) {
 	}
 }
 
-// What begins with a code and is none is not made one.
-func TestNotAReply(t *testing.T) {
+// A line that only begins like a reply is none.
+func TestMalformedReply(t *testing.T) {
 	for _, reply := range []string{"250\rfine", "25", "2500", "250\x00", "x250"} {
-		srv := &scripted{reply: always("MAIL", "", reply)}
-		script(t, srv)
+		srv := &scripted{reply: replyAlways("MAIL", "", reply)}
+		srv.start(t)
 		o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0))
 		o.wantLanded(t)
 		wantError(t, o.receipts[0].Err, deliver.FaultTemporary)
 	}
 }
 
-// The keywords of extensions are in any case (RFC 5321 §2.4), and what else the
-// server says is given on as it is.
+// The keywords of extensions are case-insensitive (RFC 5321 §2.4). The text of the final
+// reply is reported unchanged.
 func TestExtensionsInLowerCase(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
 		srv := &scripted{lmtp: lmtp, extensions: []string{"size 1000", "8BitMIME", "smtpUTF8", "auth plain Login"}}
-		srv.reply = on(map[string]string{"message": "250 ok Queued"})
-		script(t, srv)
+		srv.reply = replyOnce(map[string]string{"message": "250 ok Queued"})
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP, opts.Server.User, opts.Server.Secret = lmtp, "me", secret
-		opts.Server.Dial = slowly(3)
+		opts.Server.Dial = dialSlow(3)
 		opts.To = []string{"mé@example.org"}
 		opts.Server.Auth = []string{"plain"}
 		large := "Subject: x\r\n\r\n" + strings.Repeat("x", 1000)
@@ -117,37 +116,37 @@ func TestExtensionsInLowerCase(t *testing.T) {
 		if where := o.receipts[1].Where; !strings.HasSuffix(where, `"ok Queued"`) {
 			t.Errorf("where: %s", where)
 		}
-		if said := srv.said("MAIL"); !slices.Equal(said, []string{"MAIL FROM:<> BODY=8BITMIME SIZE=25 SMTPUTF8"}) {
-			t.Errorf("said %q", said)
+		if sent := srv.commands("MAIL"); !slices.Equal(sent, []string{"MAIL FROM:<> BODY=8BITMIME SIZE=25 SMTPUTF8"}) {
+			t.Errorf("the client sent %q", sent)
 		}
 	}
 }
 
-// A server of SMTP that is spoken to as one of LMTP would take HELO, and then the
-// message, as often as it is sent.
-func TestNotLMTP(t *testing.T) {
-	for reply, told := range map[string]string{
+// A server that refuses LHLO speaks SMTP. The sink does not fall back to HELO, or the
+// server would accept the same message each time that it is sent.
+func TestServerIsNotLMTP(t *testing.T) {
+	for reply, want := range map[string]string{
 		"502 5.5.2 unknown":       `502 "5.5.2 unknown"`,
 		"500-what\r\n500 unknown": `500 "unknown"`,
 		"500":                     `500 ""`,
 	} {
-		srv := &scripted{reply: always("LHLO", "", reply)}
-		script(t, srv)
+		srv := &scripted{reply: replyAlways("LHLO", "", reply)}
+		srv.start(t)
 		opts := options(t, srv.addr)
 		opts.LMTP = true
 		_, err := newSink(t, opts).Begin(t.Context())
-		wantError(t, err, deliver.FaultOperator, "LHLO: "+told)
+		wantError(t, err, deliver.FaultOperator, "LHLO: "+want)
 		wantHint(t, err, "SMTP where the sink has lmtp")
-		if said := srv.said("HELO"); len(said) > 0 {
-			t.Errorf("said %q", said)
+		if sent := srv.commands("HELO"); len(sent) > 0 {
+			t.Errorf("the client sent %q", sent)
 		}
 	}
 }
 
-// A message may begin as that command does.
-func TestNoHELO(t *testing.T) {
+// A message may begin like the command HELO.
+func TestMessageBeginsWithHELO(t *testing.T) {
 	srv := &scripted{lmtp: true}
-	script(t, srv)
+	srv.start(t)
 	opts := options(t, srv.addr)
 	opts.LMTP, opts.To = true, []string{"a@example.org"}
 	send(t, t.Context(), newSink(t, opts), "", "HELO there\r\n").wantLanded(t, 0)
