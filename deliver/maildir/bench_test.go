@@ -9,8 +9,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 )
 
-// BenchmarkStage writes messages into tmp/ and takes them back: nothing of it
-// waits for a disk.
+// BenchmarkStage stages a message in tmp/ and aborts. No sync is waited for.
 func BenchmarkStage(b *testing.B) {
 	for _, size := range []int{2 << 10, 8 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {

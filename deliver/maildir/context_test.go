@@ -12,15 +12,16 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 )
 
-// cancels is an empty body that ends a context.
-type cancels context.CancelFunc
+// cancelReader is an empty reader that cancels a context when it is read.
+type cancelReader context.CancelFunc
 
-func (c cancels) Read([]byte) (int, error) {
+func (c cancelReader) Read([]byte) (int, error) {
 	c()
 	return 0, io.EOF
 }
 
-// A context that ends while a message is read is no fault of the message.
+// If the context is cancelled while a message is read, that is a temporary fault, not one
+// of the message.
 func TestStageCancelled(t *testing.T) {
 	b, err := open(t, "/m", maildir.Options{FS: durabletest.New()}).Begin(t.Context())
 	if err != nil {
@@ -29,7 +30,7 @@ func TestStageCancelled(t *testing.T) {
 	defer b.Abort()
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err = b.Stage(ctx, deliver.Mail{}, io.MultiReader(
-		strings.NewReader("half\r\n"), cancels(cancel), strings.NewReader("a message\r\n")))
+		strings.NewReader("half\r\n"), cancelReader(cancel), strings.NewReader("a message\r\n")))
 	e, ok := errors.AsType[*deliver.Error](err)
 	if !ok || e.Fault != deliver.FaultTemporary || !errors.Is(err, context.Canceled) {
 		t.Errorf("%#v", err)

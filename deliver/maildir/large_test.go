@@ -10,7 +10,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 )
 
-// A message that is larger than a file may be is refused, and holds up no other.
+// A message that exceeds the maximum size of a file is refused. The others are delivered.
 func TestTooLargeForAFile(t *testing.T) {
 	fsys := durabletest.New()
 	fsys.OnOp(durabletest.FailNth(durabletest.Write, 2, syscall.EFBIG))
@@ -21,7 +21,7 @@ func TestTooLargeForAFile(t *testing.T) {
 	for n, text := range []string{"before", "too large", "after"} {
 		_, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(text))
 		if n == 1 {
-			isFault(t, err, deliver.FaultMessage, "write a message to tmp/", "max_size")
+			wantFault(t, err, deliver.FaultMessage, "write a message to tmp/", "max_size")
 		} else if err != nil {
 			t.Error(err)
 		}

@@ -21,9 +21,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 )
 
-// start is when the tests happen.
+// start is the time on the clock of the sinks.
 var start = time.Unix(1700000000, 123456789)
 
+// open returns a sink whose clock stands at start, unless the options have another.
 func open(t *testing.T, path string, o maildir.Options) *maildir.Sink {
 	t.Helper()
 	if o.Now == nil {
@@ -36,6 +37,8 @@ func open(t *testing.T, path string, o maildir.Options) *maildir.Sink {
 	return s
 }
 
+// prepare stages and prepares messages of account "work". It returns the batch and the
+// tokens of the promises.
 func prepare(t *testing.T, s *maildir.Sink, wire ...string) (deliver.Batch, []string) {
 	t.Helper()
 	return delivertest.Prepare(t, s, deliver.Mail{Account: "work"}, wire...)
@@ -55,9 +58,9 @@ func put(t *testing.T, s *maildir.Sink, wire ...string) (where, tokens []string)
 	return where, tokens
 }
 
-// isFault checks an error: whose turn it is, and that its text and hint say
-// what is the matter.
-func isFault(t *testing.T, err error, fault deliver.Fault, text, hint string) {
+// wantFault checks the fault of an error, a part of its text, and a part of its hint. There
+// must be a hint.
+func wantFault(t *testing.T, err error, fault deliver.Fault, text, hint string) {
 	t.Helper()
 	var e *deliver.Error
 	if !errors.As(err, &e) {
@@ -69,18 +72,19 @@ func isFault(t *testing.T, err error, fault deliver.Fault, text, hint string) {
 	}
 }
 
-func TestName(t *testing.T) {
+// The name of a file has the sizes in octets: S as stored with LF, W with CRLF line ends.
+func TestFileName(t *testing.T) {
 	for _, test := range []struct{ host, wire, want string }{
-		{"mx.example.org", "a: b\r\n\r\nc\r\n", `mx\.example\.org,S=8,W=11`},
-		{"mx", "", `mx,S=0,W=0`},
-		{"mx", "\r\n", `mx,S=1,W=2`},
-		{"mx", "a\nb\r\n", `mx,S=4,W=6`}, // the bare LF counts as a line end
-		{"mx", "a\r\r\nb", `mx,S=4,W=4`}, // stored as CRLF: nothing to add
-		{"mx", "a\rb\r", `mx,S=4,W=4`},   // a bare CR ends no line
-		{"mx", "no end", `mx,S=6,W=6`},   //
-		{"a/b:c,d e", "x", `a\\057b\\072c\\054d_e,S=1,W=1`},
-		{"mx", strings.Repeat("x\r\n", 40_000), `mx,S=80000,W=120000`},
-		{"mx", strings.Repeat("\r\r\n", 40_000), `mx,S=80000,W=80000`},
+		{host: "mx.example.org", wire: "a: b\r\n\r\nc\r\n", want: `mx\.example\.org,S=8,W=11`},
+		{host: "mx", wire: "", want: `mx,S=0,W=0`},
+		{host: "mx", wire: "\r\n", want: `mx,S=1,W=2`},
+		{host: "mx", wire: "a\nb\r\n", want: `mx,S=4,W=6`}, // the bare LF counts as a line end
+		{host: "mx", wire: "a\r\r\nb", want: `mx,S=4,W=4`}, // stored as CRLF: nothing to add
+		{host: "mx", wire: "a\rb\r", want: `mx,S=4,W=4`},   // a bare CR ends no line
+		{host: "mx", wire: "no end", want: `mx,S=6,W=6`},   //
+		{host: "a/b:c,d e", wire: "x", want: `a\\057b\\072c\\054d_e,S=1,W=1`},
+		{host: "mx", wire: strings.Repeat("x\r\n", 40_000), want: `mx,S=80000,W=120000`},
+		{host: "mx", wire: strings.Repeat("\r\r\n", 40_000), want: `mx,S=80000,W=80000`},
 	} {
 		fsys := durabletest.New()
 		s := open(t, "/Maildir", maildir.Options{FS: fsys, Host: test.host})
@@ -106,22 +110,22 @@ func TestNewRefuses(t *testing.T) {
 		o    maildir.Options
 		text string
 	}{
-		{"", maildir.Options{}, "no path"},
-		{"/m", maildir.Options{Subfolder: "Lists"}, "Lists"},
-		{"/m", maildir.Options{Subfolder: ".."}, ".."},
-		{"/m", maildir.Options{Subfolder: ".a/../../b"}, ".a/../../b"},
-		{"/m", maildir.Options{Subfolder: ".a..b"}, ".a..b"},
-		{"/m", maildir.Options{Subfolder: ".a."}, ".a."},
-		{"/m", maildir.Options{FileMode: 0o1600}, "mode"},
-		{"/m", maildir.Options{FileMode: 0o200}, "mode"},
+		{path: "", o: maildir.Options{}, text: "no path"},
+		{path: "/m", o: maildir.Options{Subfolder: "Lists"}, text: "Lists"},
+		{path: "/m", o: maildir.Options{Subfolder: ".."}, text: ".."},
+		{path: "/m", o: maildir.Options{Subfolder: ".a/../../b"}, text: ".a/../../b"},
+		{path: "/m", o: maildir.Options{Subfolder: ".a..b"}, text: ".a..b"},
+		{path: "/m", o: maildir.Options{Subfolder: ".a."}, text: ".a."},
+		{path: "/m", o: maildir.Options{FileMode: 0o1600}, text: "mode"},
+		{path: "/m", o: maildir.Options{FileMode: 0o200}, text: "mode"},
 	} {
 		_, err := maildir.New(test.path, test.o)
-		isFault(t, err, deliver.FaultOperator, test.text, "")
+		wantFault(t, err, deliver.FaultOperator, test.text, "")
 	}
 }
 
 func TestBegin(t *testing.T) {
-	file := func(t *testing.T, fsys *durabletest.FS, name string) {
+	createFile := func(t *testing.T, fsys *durabletest.FS, name string) {
 		f, err := fsys.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			t.Fatal(err)
@@ -131,19 +135,19 @@ func TestBegin(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		path       string
-		dirs       string // that exist, before /m or its absence is tried
-		files      string
-		text, hint string // of the error; none if text is empty
+		dirs       string // that exist, separated by spaces
+		files      string // likewise
+		text, hint string // of the error; if text is empty, Begin succeeds
 	}{
-		{"new", "/m", "", "", "", ""},
-		{"empty", "/m", "/m", "", "", ""},
-		{"whole", "/m", "/m /m/cur /m/new /m/tmp", "/m/dovecot.index", "", ""},
-		{"partly there", "/m", "/m /m/new", "/m/dovecot.index", "", ""},
-		{"no parent", "/none/m", "", "", "no such file", "create /none first"},
-		{"a file", "/m", "", "/m", "not a folder", "mbox"},
-		{"a folder of something else", "/m", "/m /m/src", "/m/go.mod", "not a Maildir", "empty folder"},
-		{"new is a file", "/m", "/m /m/cur /m/tmp", "/m/new", "new is a file", "another path"},
-		{"below a file", "/f/m", "", "/f", "not a directory", "path is right"},
+		{name: "new", path: "/m"},
+		{name: "empty", path: "/m", dirs: "/m"},
+		{name: "whole", path: "/m", dirs: "/m /m/cur /m/new /m/tmp", files: "/m/dovecot.index"},
+		{name: "partly there", path: "/m", dirs: "/m /m/new", files: "/m/dovecot.index"},
+		{name: "no parent", path: "/none/m", text: "no such file", hint: "create /none first"},
+		{name: "a file", path: "/m", files: "/m", text: "not a folder", hint: "mbox"},
+		{name: "a folder of something else", path: "/m", dirs: "/m /m/src", files: "/m/go.mod", text: "not a Maildir", hint: "empty folder"},
+		{name: "new is a file", path: "/m", dirs: "/m /m/cur /m/tmp", files: "/m/new", text: "new is a file", hint: "another path"},
+		{name: "below a file", path: "/f/m", files: "/f", text: "not a directory", hint: "path is right"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fsys := durabletest.New()
@@ -153,18 +157,18 @@ func TestBegin(t *testing.T) {
 				}
 			}
 			for _, name := range strings.Fields(test.files) {
-				file(t, fsys, name)
+				createFile(t, fsys, name)
 			}
 			before := fsys.Tree()
 			s := open(t, test.path, maildir.Options{FS: fsys})
 			if before != fsys.Tree() {
-				t.Error("New touched the disk")
+				t.Error("New changed the file system")
 			}
 			_, err := s.Begin(t.Context())
 			if test.text != "" {
-				isFault(t, err, deliver.FaultOperator, test.text, test.hint)
+				wantFault(t, err, deliver.FaultOperator, test.text, test.hint)
 				if diff := cmp.Diff(before, fsys.Tree()); diff != "" {
-					t.Errorf("something was changed:\n%s", diff)
+					t.Errorf("Begin changed the file system:\n%s", diff)
 				}
 				return
 			}
@@ -180,8 +184,8 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// A Maildir that goes while the sink lives is noticed.
-func TestBeginAgain(t *testing.T) {
+// Folders of the Maildir that were removed while the sink is open are created again.
+func TestBeginCreatesMissingFolders(t *testing.T) {
 	fsys := durabletest.New()
 	s := open(t, "/m", maildir.Options{FS: fsys})
 	put(t, s, "x")
@@ -193,14 +197,14 @@ func TestBeginAgain(t *testing.T) {
 	}
 }
 
-// A Maildir that somebody has made unwritable is found so before the next message is
-// downloaded.
-func TestBeginAfterTrouble(t *testing.T) {
+// After an error of Stage, Begin checks whether the Maildir is writable, so that no message
+// is downloaded in vain.
+func TestBeginAfterStageError(t *testing.T) {
 	fsys := durabletest.New()
-	var trouble error
+	var createErr error
 	fsys.OnOp(func(op durabletest.Op) error {
 		if op.Verb == durabletest.Create {
-			return trouble
+			return createErr
 		}
 		return nil
 	})
@@ -210,12 +214,12 @@ func TestBeginAfterTrouble(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trouble = syscall.EACCES
+	createErr = syscall.EACCES
 	_, err = b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("y"))
-	isFault(t, err, deliver.FaultOperator, "create a file in tmp/", "writable")
+	wantFault(t, err, deliver.FaultOperator, "create a file in tmp/", "writable")
 	_, err = s.Begin(t.Context())
-	isFault(t, err, deliver.FaultOperator, "create a file", "writable")
-	trouble = nil
+	wantFault(t, err, deliver.FaultOperator, "create a file", "writable")
+	createErr = nil
 	put(t, s, "z")
 }
 
@@ -239,53 +243,55 @@ func TestSubfolderAndMode(t *testing.T) {
 	}
 }
 
-// marked is a file system on which the mark of a folder may not be written.
-type marked struct{ durable.FS }
+// markerDenied is a file system on which "maildirfolder", the marker file of a subfolder,
+// cannot be opened.
+type markerDenied struct{ durable.FS }
 
-func (m marked) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+func (m markerDenied) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	if filepath.Base(name) == "maildirfolder" {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
 	}
 	return m.FS.OpenFile(name, flag, perm)
 }
 
-// The mark of a folder that is there need not be ours.
+// The marker file of an existing subfolder may belong to another user. In a new subfolder
+// it must be created.
 func TestSubfolderOfAnotherUser(t *testing.T) {
 	fsys := durabletest.New()
 	put(t, open(t, "/m", maildir.Options{FS: fsys, Subfolder: ".Lists"}), "a")
-	put(t, open(t, "/m", maildir.Options{FS: marked{fsys}, Subfolder: ".Lists"}), "b")
+	put(t, open(t, "/m", maildir.Options{FS: markerDenied{fsys}, Subfolder: ".Lists"}), "b")
 
-	s := open(t, "/m", maildir.Options{FS: marked{fsys}, Subfolder: ".New"})
+	s := open(t, "/m", maildir.Options{FS: markerDenied{fsys}, Subfolder: ".New"})
 	_, err := s.Begin(t.Context())
-	isFault(t, err, deliver.FaultOperator, "create a file", "writable")
+	wantFault(t, err, deliver.FaultOperator, "create a file", "writable")
 }
 
-// Each way in which a call to the system fails is told with what to do.
-func TestTrouble(t *testing.T) {
+// Each failure of the file system has the right fault, and a hint.
+func TestFileSystemErrors(t *testing.T) {
 	for _, test := range []struct {
 		verb  durabletest.Verb
-		path  string // part of it
+		path  string // a part of the path
 		errno syscall.Errno
 		fault deliver.Fault
 		op    string
 		hint  string
 	}{
-		{durabletest.Mkdir, "/m", syscall.EACCES, deliver.FaultOperator, "create the Maildir", "writable"},
-		{durabletest.Create, "A000000000000", syscall.EACCES, deliver.FaultOperator, "create a file", "writable"},
-		{durabletest.Create, "A000000000000", syscall.EROFS, deliver.FaultMachine, "create a file", "disk"},
-		{durabletest.SyncDir, "/m", syscall.EIO, deliver.FaultMachine, "sync", "disk"},
-		{durabletest.Create, "/tmp/", syscall.EMFILE, deliver.FaultMachine, "create a file", "disk"},
-		{durabletest.Write, "/tmp/", syscall.ENOSPC, deliver.FaultMachine, "write a message to tmp/", "space"},
-		{durabletest.Write, "/tmp/", syscall.EDQUOT, deliver.FaultMachine, "write a message to tmp/", "quota"},
-		{durabletest.Sync, "/tmp/", syscall.EIO, deliver.FaultMachine, "sync a message in tmp/", "disk"},
-		{durabletest.SyncDir, "/tmp", syscall.EIO, deliver.FaultMachine, "sync tmp/", "disk"},
-		{durabletest.Rename, "/tmp/", syscall.EXDEV, deliver.FaultOperator, "move a message", "one file system"},
-		{durabletest.Rename, "/tmp/", syscall.EACCES, deliver.FaultOperator, "move a message", "writable"},
-		{durabletest.SyncDir, "/new", syscall.EIO, deliver.FaultMachine, "sync new/", "disk"},
+		{verb: durabletest.Mkdir, path: "/m", errno: syscall.EACCES, fault: deliver.FaultOperator, op: "create the Maildir", hint: "writable"},
+		{verb: durabletest.Create, path: "A000000000000", errno: syscall.EACCES, fault: deliver.FaultOperator, op: "create a file", hint: "writable"},
+		{verb: durabletest.Create, path: "A000000000000", errno: syscall.EROFS, fault: deliver.FaultMachine, op: "create a file", hint: "disk"},
+		{verb: durabletest.SyncDir, path: "/m", errno: syscall.EIO, fault: deliver.FaultMachine, op: "sync", hint: "disk"},
+		{verb: durabletest.Create, path: "/tmp/", errno: syscall.EMFILE, fault: deliver.FaultMachine, op: "create a file", hint: "disk"},
+		{verb: durabletest.Write, path: "/tmp/", errno: syscall.ENOSPC, fault: deliver.FaultMachine, op: "write a message to tmp/", hint: "space"},
+		{verb: durabletest.Write, path: "/tmp/", errno: syscall.EDQUOT, fault: deliver.FaultMachine, op: "write a message to tmp/", hint: "quota"},
+		{verb: durabletest.Sync, path: "/tmp/", errno: syscall.EIO, fault: deliver.FaultMachine, op: "sync a message in tmp/", hint: "disk"},
+		{verb: durabletest.SyncDir, path: "/tmp", errno: syscall.EIO, fault: deliver.FaultMachine, op: "sync tmp/", hint: "disk"},
+		{verb: durabletest.Rename, path: "/tmp/", errno: syscall.EXDEV, fault: deliver.FaultOperator, op: "move a message", hint: "one file system"},
+		{verb: durabletest.Rename, path: "/tmp/", errno: syscall.EACCES, fault: deliver.FaultOperator, op: "move a message", hint: "writable"},
+		{verb: durabletest.SyncDir, path: "/new", errno: syscall.EIO, fault: deliver.FaultMachine, op: "sync new/", hint: "disk"},
 	} {
 		t.Run(string(test.verb)+" "+test.errno.Error(), func(t *testing.T) {
 			fsys := durabletest.New()
-			failed := false // once: the batch is to remember it
+			failed := false // fails once; the batch must remember the error
 			fsys.OnOp(func(op durabletest.Op) error {
 				if !failed && op.Verb == test.verb && strings.Contains(op.Path, test.path) {
 					failed = true
@@ -320,7 +326,7 @@ func TestTrouble(t *testing.T) {
 			if !errors.Is(err, test.errno) {
 				t.Errorf("%v, want %v", err, test.errno)
 			}
-			isFault(t, err, test.fault, test.op, test.hint)
+			wantFault(t, err, test.fault, test.op, test.hint)
 			if open := fsys.OpenFiles(); len(open) > 0 {
 				t.Errorf("still open: %q", open)
 			}
@@ -328,12 +334,12 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// A large batch keeps few files open. If one cannot be synced, those that follow
-// are staged all the same, and Prepare tells.
+// A large batch keeps few files open. If a file cannot be synced, later messages are staged
+// all the same, and Prepare returns the error.
 func TestLargeBatch(t *testing.T) {
 	fsys := durabletest.New()
 	s := open(t, "/m", maildir.Options{FS: fsys})
-	stage := func(most int) deliver.Batch {
+	stage := func(maxOpen int) deliver.Batch {
 		b, err := s.Begin(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -342,7 +348,7 @@ func TestLargeBatch(t *testing.T) {
 			if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x\r\n")); err != nil {
 				t.Fatal(err)
 			}
-			if open := fsys.OpenFiles(); len(open) > most {
+			if open := fsys.OpenFiles(); len(open) > maxOpen {
 				t.Fatalf("%d files are open", len(open))
 			}
 		}
@@ -376,28 +382,29 @@ func TestLargeBatch(t *testing.T) {
 	}
 }
 
-// early is a file system that says which syncs were begun.
-type early struct {
+// syncRecorder is a file system that records the files whose sync was begun.
+type syncRecorder struct {
 	*durabletest.FS
 	begun *[]string
 }
 
-func (e early) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
-	f, err := e.FS.OpenFile(name, flag, perm)
-	return earlyFile{f, e.begun}, err
+func (r syncRecorder) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	f, err := r.FS.OpenFile(name, flag, perm)
+	return syncRecorderFile{f, r.begun}, err
 }
 
-type earlyFile struct {
+type syncRecorderFile struct {
 	durable.File
 	begun *[]string
 }
 
-func (f earlyFile) BeginSync() { *f.begun = append(*f.begun, f.Name()) }
+func (f syncRecorderFile) BeginSync() { *f.begun = append(*f.begun, f.Name()) }
 
-// Syncs begin while messages come in, eight at a time, and in Prepare for the rest.
-func TestSyncsBegin(t *testing.T) {
+// The syncs of eight messages each begin while further messages are staged, and those of
+// the rest in Prepare.
+func TestSyncsBeginWhileStaging(t *testing.T) {
 	var begun []string
-	s := open(t, "/m", maildir.Options{FS: early{durabletest.New(), &begun}})
+	s := open(t, "/m", maildir.Options{FS: syncRecorder{durabletest.New(), &begun}})
 	b, err := s.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -419,11 +426,11 @@ func TestSyncsBegin(t *testing.T) {
 	}
 }
 
-// A file that somebody removes from tmp/ before its time has not landed, and
-// the others have. It is told even if trouble with the others ends Commit, or
-// Settle would take it for landed.
-func TestCommitWithoutFile(t *testing.T) {
-	for _, trouble := range []durabletest.Verb{"", durabletest.Rename, durabletest.SyncDir} {
+// A message whose file was removed from tmp/ before Commit has not landed; the other one
+// has. Its receipt comes even if Commit fails because of the other one: Settle would take
+// the missing file for a message that was moved away after delivery.
+func TestFileRemovedBeforeCommit(t *testing.T) {
+	for _, failing := range []durabletest.Verb{"", durabletest.Rename, durabletest.SyncDir} {
 		fsys := durabletest.New()
 		s := open(t, "/m", maildir.Options{FS: fsys})
 		b, _ := prepare(t, s, "one", "two")
@@ -436,7 +443,7 @@ func TestCommitWithoutFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		fsys.OnOp(func(op durabletest.Op) error {
-			if op.Verb == trouble && op.Path != gone {
+			if op.Verb == failing && op.Path != gone {
 				return syscall.ENOSPC
 			}
 			return nil
@@ -447,39 +454,40 @@ func TestCommitWithoutFile(t *testing.T) {
 				landed[r.Ticket] = true
 			} else {
 				failed[r.Ticket] = true
-				isFault(t, r.Err, deliver.FaultTemporary, "move a message", "cleans tmp/")
+				wantFault(t, r.Err, deliver.FaultTemporary, "move a message", "cleans tmp/")
 			}
 			return nil
 		})
-		if fine := trouble == ""; fine != (err == nil) || fine != landed[1] || landed[0] || !failed[0] || failed[1] {
-			t.Errorf("trouble %q: Commit = %v, landed %v, failed %v", trouble, err, landed, failed)
+		if fine := failing == ""; fine != (err == nil) || fine != landed[1] || landed[0] || !failed[0] || failed[1] {
+			t.Errorf("%q fails: Commit = %v, landed %v, failed %v", failing, err, landed, failed)
 		}
 	}
 }
 
-// late is a network file system, which tells only when a file is closed that it could
-// not write it.
-type late struct{ durable.FS }
+// closeFails is a file system on which Close fails, as on a network file system that
+// reports there that it could not write.
+type closeFails struct{ durable.FS }
 
-func (l late) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
-	f, err := l.FS.OpenFile(name, flag, perm)
-	return lateFile{f, name}, err
+func (c closeFails) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	f, err := c.FS.OpenFile(name, flag, perm)
+	return closeFailsFile{f, name}, err
 }
 
-type lateFile struct {
+type closeFailsFile struct {
 	durable.File
 	name string
 }
 
-func (f lateFile) Close() error {
-	if err := f.File.Close(); err != nil || strings.Contains(f.name, "A000000000000") { // of the probe
+func (f closeFailsFile) Close() error {
+	if err := f.File.Close(); err != nil || strings.Contains(f.name, "A000000000000") { // the probe of Begin
 		return err
 	}
 	return &fs.PathError{Op: "close", Path: f.name, Err: syscall.EIO}
 }
 
+// An error of Close is an error of Prepare.
 func TestCloseFails(t *testing.T) {
-	b, err := open(t, "/m", maildir.Options{FS: late{durabletest.New()}}).Begin(t.Context())
+	b, err := open(t, "/m", maildir.Options{FS: closeFails{durabletest.New()}}).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,68 +16,67 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 )
 
-// What the mailbox's owner does between a crash and Settle.
+// Between a crash and Settle, the owner of the mailbox may read, move or remove messages.
 func TestSettle(t *testing.T) {
-	type world struct {
-		fsys  *durabletest.FS
-		where string // the message, after Commit
+	type mailbox struct {
+		fsys *durabletest.FS
+		path string // of the message, after Commit
 	}
-	rename := func(t *testing.T, w world, to string) {
+	rename := func(t *testing.T, box mailbox, to string) {
 		t.Helper()
-		if err := w.fsys.Rename(w.where, to); err != nil {
+		if err := box.fsys.Rename(box.path, to); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, test := range []struct {
 		name  string
 		after time.Duration
-		do    func(*testing.T, world)
+		do    func(*testing.T, mailbox)
 		want  deliver.Verdict
 	}{
-		{"nothing", 0, func(*testing.T, world) {}, deliver.Landed},
-		{"nothing, a year ago", 365 * 24 * time.Hour, func(*testing.T, world) {}, deliver.Landed},
-		{"read", 365 * 24 * time.Hour, func(t *testing.T, w world) {
-			rename(t, w, "/m/cur/"+path.Base(w.where)+":2,FS")
-		}, deliver.Landed},
-		{"seen", 365 * 24 * time.Hour, func(t *testing.T, w world) {
-			rename(t, w, "/m/cur/"+path.Base(w.where))
-		}, deliver.Landed},
-		{"moved elsewhere", 35 * time.Hour, func(t *testing.T, w world) { rename(t, w, "/elsewhere") }, deliver.Landed},
-		{"moved elsewhere long ago", 36 * time.Hour, func(t *testing.T, w world) { rename(t, w, "/elsewhere") }, deliver.NotLanded},
-		{"the whole Maildir is gone", time.Hour, func(t *testing.T, w world) {
-			if err := w.fsys.Rename("/m", "/n"); err != nil {
+		{name: "nothing", do: func(*testing.T, mailbox) {}, want: deliver.Landed},
+		{name: "nothing, a year ago", after: 365 * 24 * time.Hour, do: func(*testing.T, mailbox) {}, want: deliver.Landed},
+		{name: "read", after: 365 * 24 * time.Hour, do: func(t *testing.T, box mailbox) {
+			rename(t, box, "/m/cur/"+path.Base(box.path)+":2,FS")
+		}, want: deliver.Landed},
+		{name: "seen", after: 365 * 24 * time.Hour, do: func(t *testing.T, box mailbox) {
+			rename(t, box, "/m/cur/"+path.Base(box.path))
+		}, want: deliver.Landed},
+		{name: "moved elsewhere", after: 35 * time.Hour, do: func(t *testing.T, box mailbox) { rename(t, box, "/elsewhere") }, want: deliver.Landed},
+		{name: "moved elsewhere long ago", after: 36 * time.Hour, do: func(t *testing.T, box mailbox) { rename(t, box, "/elsewhere") }, want: deliver.NotLanded},
+		{name: "the whole Maildir is gone", after: time.Hour, do: func(t *testing.T, box mailbox) {
+			if err := box.fsys.Rename("/m", "/n"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Unknown},
-		{"another Maildir is in its place", time.Hour, func(t *testing.T, w world) {
-			if err := w.fsys.Rename("/m", "/n"); err != nil {
+		}, want: deliver.Unknown},
+		{name: "another Maildir is in its place", after: time.Hour, do: func(t *testing.T, box mailbox) {
+			if err := box.fsys.Rename("/m", "/n"); err != nil {
 				t.Fatal(err)
 			}
-			put(t, open(t, "/m", maildir.Options{FS: w.fsys}), "other")
-		}, deliver.Unknown},
+			put(t, open(t, "/m", maildir.Options{FS: box.fsys}), "other")
+		}, want: deliver.Unknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := world{fsys: durabletest.New()}
-			where, tokens := put(t, open(t, "/m", maildir.Options{FS: w.fsys}), "x")
-			w.where = where[0]
-			w.fsys = w.fsys.Kill()
-			test.do(t, w)
-			// The sink's own path is another by now: the token knows better.
-			s := open(t, "/other", maildir.Options{FS: w.fsys, Now: func() time.Time { return start.Add(test.after) }})
-			before := w.fsys.Tree()
+			box := mailbox{fsys: durabletest.New()}
+			where, tokens := put(t, open(t, "/m", maildir.Options{FS: box.fsys}), "x")
+			box.path = where[0]
+			box.fsys = box.fsys.Kill()
+			test.do(t, box)
+			// The path in the token counts, not that of the sink.
+			s := open(t, "/other", maildir.Options{FS: box.fsys, Now: func() time.Time { return start.Add(test.after) }})
+			before := box.fsys.Tree()
 			if v, err := s.Settle(t.Context(), tokens[0]); v != test.want || err != nil {
 				t.Errorf("Settle = %v, %v, want %v", v, err, test.want)
 			}
-			if w.fsys.Tree() != before {
-				t.Errorf("Settle changed something:\n%s\nto\n%s", before, w.fsys.Tree())
+			if box.fsys.Tree() != before {
+				t.Errorf("Settle changed something:\n%s\nto\n%s", before, box.fsys.Tree())
 			}
 		})
 	}
 }
 
-// A Maildir that its owner has moved meanwhile, and the sink with it, has what it was
-// promised.
-func TestSettleMoved(t *testing.T) {
+// Settle finds the message after the Maildir was moved and the path of the sink changed.
+func TestSettleAfterMaildirMoved(t *testing.T) {
 	for _, commit := range []bool{true, false} {
 		fsys := durabletest.New()
 		s := open(t, "/m", maildir.Options{FS: fsys})
@@ -99,7 +98,7 @@ func TestSettleMoved(t *testing.T) {
 		if err != nil || len(entries) != 1 {
 			t.Fatalf("committed %v: new/ has %v, %v", commit, entries, err)
 		}
-		// Nor is it taken for one that was read and moved, if it is not there.
+		// A message that is missing there may not have been delivered.
 		if err := fsys.Remove("/n/new/" + entries[0].Name()); err != nil {
 			t.Fatal(err)
 		}
@@ -109,46 +108,47 @@ func TestSettleMoved(t *testing.T) {
 	}
 }
 
-// Where a message cannot be looked for, nobody says that it landed, or that it did not.
-func TestSettleBlind(t *testing.T) {
-	for _, blind := range []string{"/m/tmp/", "/m/new/", "/m/cur"} {
+// If a folder cannot be searched for the message, Settle returns an error.
+func TestSettleCannotSearch(t *testing.T) {
+	for _, unreadable := range []string{"/m/tmp/", "/m/new/", "/m/cur"} {
 		for _, after := range []time.Duration{0, 365 * 24 * time.Hour} {
 			fsys := durabletest.New()
 			_, tokens := prepare(t, open(t, "/m", maildir.Options{FS: fsys}), "x")
 			fsys = fsys.Kill()
 			s := open(t, "/m", maildir.Options{
-				FS: blinded{fsys, blind}, Now: func() time.Time { return start.Add(after) },
+				FS: unreadableFS{fsys, unreadable}, Now: func() time.Time { return start.Add(after) },
 			})
 			if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Unknown || !errors.Is(err, syscall.EIO) {
-				t.Errorf("Settle without %s = %v, %v, want an error", blind, v, err)
+				t.Errorf("Settle without %s = %v, %v, want an error", unreadable, v, err)
 			}
 		}
 	}
 }
 
-// blinded is a file system in which what begins with a path cannot be looked at.
-type blinded struct {
+// unreadableFS is a file system on which Stat fails for the files below a path, and ReadDir
+// for the path itself.
+type unreadableFS struct {
 	durable.FS
 	path string
 }
 
-func (b blinded) Stat(name string) (fs.FileInfo, error) {
-	if strings.HasPrefix(name, b.path) && len(name) > len("/m/tmp") {
+func (u unreadableFS) Stat(name string) (fs.FileInfo, error) {
+	if strings.HasPrefix(name, u.path) && len(name) > len("/m/tmp") {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: syscall.EIO}
 	}
-	return b.FS.Stat(name)
+	return u.FS.Stat(name)
 }
 
-func (b blinded) ReadDir(name string) ([]fs.DirEntry, error) {
-	if name == b.path {
+func (u unreadableFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == u.path {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: syscall.EIO}
 	}
-	return b.FS.ReadDir(name)
+	return u.FS.ReadDir(name)
 }
 
-// A promised message that is still in tmp/ is delivered, however old, and
-// under the name that was promised.
-func TestSettleFinishes(t *testing.T) {
+// Settle delivers a promised message that is still in tmp/, however old it is, under the
+// promised name.
+func TestSettleDeliversFromTmp(t *testing.T) {
 	fsys := durabletest.New()
 	_, tokens := prepare(t, open(t, "/m", maildir.Options{FS: fsys, Host: "mx"}), "x\r\n")
 	fsys = fsys.Kill()
@@ -165,17 +165,17 @@ func TestSettleFinishes(t *testing.T) {
 	}
 }
 
-// What could not be put right has not landed, nor is it given up: Settle can be asked
-// again. A power cut may have kept both names of a rename.
-func TestSettleTrouble(t *testing.T) {
+// If Settle cannot complete a delivery, it returns Unknown with an error, and a later Settle
+// completes it. A power cut in a rename may leave the message under both names.
+func TestSettleAgainAfterError(t *testing.T) {
 	for _, test := range []struct {
 		verb  durabletest.Verb
-		twice bool // the message is in new/, too
-	}{{durabletest.Rename, false}, {durabletest.Remove, true}} {
+		inNew bool // the message is in new/, too
+	}{{verb: durabletest.Rename}, {verb: durabletest.Remove, inNew: true}} {
 		fsys := durabletest.New()
 		s := open(t, "/m", maildir.Options{FS: fsys})
 		var tokens []string
-		if test.twice {
+		if test.inNew {
 			var where []string
 			where, tokens = put(t, s, "x")
 			name, _, _ := strings.Cut(path.Base(where[0]), ",")
@@ -202,10 +202,9 @@ func TestSettleTrouble(t *testing.T) {
 	}
 }
 
-// Where a folder has vanished but tmp/, a promised message in there is not held
-// for one that somebody has removed: Settle makes the folder and delivers. Of one
-// that is not there it cannot tell.
-func TestFolderVanishes(t *testing.T) {
+// If new/ or cur/ is missing, Settle creates it and delivers a promised message from tmp/.
+// For a message that is not in tmp/ either, it answers Unknown.
+func TestSettleWithoutFolder(t *testing.T) {
 	for _, gone := range []string{"/m/new", "/m/cur"} {
 		fsys := durabletest.New()
 		s := open(t, "/m", maildir.Options{FS: fsys})
@@ -218,7 +217,7 @@ func TestFolderVanishes(t *testing.T) {
 				t.Errorf("receipt %v", r)
 				return nil
 			})
-			isFault(t, err, deliver.FaultTemporary, "new/ is gone", "made again")
+			wantFault(t, err, deliver.FaultTemporary, "new/ is gone", "made again")
 		}
 		entries, err := fsys.ReadDir("/m/tmp")
 		if err != nil || len(entries) != 2 {
@@ -239,9 +238,9 @@ func TestFolderVanishes(t *testing.T) {
 	}
 }
 
-// A message that is there has landed, whatever folder is missing beside it: those
-// that are empty may have been left out when the Maildir was moved.
-func TestEmptyFolderVanishes(t *testing.T) {
+// A message that is found has landed, even if an empty folder of the Maildir is missing, as
+// after a copy that omits empty folders.
+func TestSettleWithoutEmptyFolder(t *testing.T) {
 	for _, gone := range []string{"/m/tmp", "/m/cur", "/m/new"} {
 		fsys := durabletest.New()
 		s := open(t, "/m", maildir.Options{FS: fsys})
@@ -275,8 +274,8 @@ func TestEmptyFolderVanishes(t *testing.T) {
 	}
 }
 
-// Sweep keeps what is not the account's.
-func TestSweepKeeps(t *testing.T) {
+// Sweep removes only the files of its owner and account from tmp/.
+func TestSweepOneAccount(t *testing.T) {
 	fsys := durabletest.New()
 	s := open(t, "/m", maildir.Options{FS: fsys})
 	if err := s.Sweep(t.Context(), "work"); err != nil {
@@ -290,12 +289,17 @@ func TestSweepKeeps(t *testing.T) {
 		}
 		f.Close()
 	}
-	stranger := open(t, "/m", maildir.Options{FS: fsys, Owner: "somebody else"})
+	otherOwner := open(t, "/m", maildir.Options{FS: fsys, Owner: "somebody else"})
 	for _, test := range []struct {
 		by      *maildir.Sink
 		account string
 		left    int
-	}{{stranger, "work", 5}, {s, "play", 5}, {s, "work", 4}, {s, "work", 4}} {
+	}{
+		{by: otherOwner, account: "work", left: 5},
+		{by: s, account: "play", left: 5},
+		{by: s, account: "work", left: 4},
+		{by: s, account: "work", left: 4},
+	} {
 		if err := test.by.Sweep(t.Context(), test.account); err != nil {
 			t.Fatal(err)
 		}
@@ -305,8 +309,9 @@ func TestSweepKeeps(t *testing.T) {
 	}
 }
 
-// A path may hold any byte, a promise may not, and not more than 4 KiB.
-func TestOddPaths(t *testing.T) {
+// A path may contain any byte. A token has only printable ASCII characters, and a path that
+// would make it longer than 4 KiB is refused.
+func TestTokenOfAnyPath(t *testing.T) {
 	for _, dir := range []string{"/a b", "/\xff\xfe", "/100%41", "/\n&<>\"\\", "/é\x00"} {
 		fsys := durabletest.New()
 		_, tokens := prepare(t, open(t, dir, maildir.Options{FS: fsys}), "x")

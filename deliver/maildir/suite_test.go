@@ -42,6 +42,7 @@ func list(fsys durable.FS, dir string) ([]string, error) {
 	return names, nil
 }
 
+// read returns the messages of the Maildir.
 func read(fsys durable.FS, dir string) ([]string, error) {
 	names, err := list(fsys, filepath.Join(dir, "Maildir"))
 	if err != nil {
@@ -58,6 +59,7 @@ func read(fsys durable.FS, dir string) ([]string, error) {
 	return messages, nil
 }
 
+// take removes all messages, durably, and returns them.
 func take(fsys durable.FS, dir string) ([]string, error) {
 	messages, err := read(fsys, dir)
 	if err != nil {
@@ -67,7 +69,7 @@ func take(fsys durable.FS, dir string) ([]string, error) {
 	for _, name := range names {
 		err = errors.Join(err, fsys.Remove(name))
 	}
-	if len(names) > 0 { // where the owner has it now it is durable
+	if len(names) > 0 {
 		for _, sub := range []string{"new", "tmp", "cur"} {
 			err = errors.Join(err, fsys.SyncDir(filepath.Join(dir, "Maildir", sub)))
 		}
