@@ -12,6 +12,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
+// wantFault checks the fault of an error and a part of its hint. The error is that of the
+// operation what.
 func wantFault(t *testing.T, what string, err error, fault deliver.Fault, hint string) {
 	t.Helper()
 	e, ok := errors.AsType[*deliver.Error](err)
@@ -20,7 +22,7 @@ func wantFault(t *testing.T, what string, err error, fault deliver.Fault, hint s
 	}
 }
 
-// A file system without locks, as NFS without a lock daemon.
+// Delivery to a file system without locks, such as NFS without a lock daemon, is refused.
 func TestNoLocks(t *testing.T) {
 	for errno, fault := range map[syscall.Errno]deliver.Fault{
 		syscall.ENOLCK: deliver.FaultOperator,
@@ -43,7 +45,7 @@ func TestNoLocks(t *testing.T) {
 	}
 }
 
-// A file system in which files have no mode of their own, as FAT.
+// On a file system without file modes, such as FAT, messages are delivered all the same.
 func TestNoModes(t *testing.T) {
 	fsys := memory(t)
 	fsys.OnOp(func(op durabletest.Op) error {
@@ -57,23 +59,23 @@ func TestNoModes(t *testing.T) {
 	}
 }
 
-// unknowable is a file system in which nothing but what is missing can be
-// looked at.
-type unknowable struct {
+// statFails is a file system on which Stat of what exists fails.
+type statFails struct {
 	durable.FS
 	err error
 }
 
-func (u unknowable) Stat(name string) (fs.FileInfo, error) {
-	fi, err := u.FS.Stat(name)
+func (s statFails) Stat(name string) (fs.FileInfo, error) {
+	fi, err := s.FS.Stat(name)
 	if err == nil {
-		err = u.err
+		err = s.err
 	}
 	return fi, err
 }
 
-// A directory is to be created only if it is missing.
-func TestDirectory(t *testing.T) {
+// If Begin cannot examine the directory of the mbox, the hint depends on the error: only a
+// missing directory is to be created.
+func TestDirectoryErrors(t *testing.T) {
 	for err, want := range map[error]struct {
 		fault deliver.Fault
 		hint  string
@@ -82,7 +84,7 @@ func TestDirectory(t *testing.T) {
 		syscall.EACCES: {deliver.FaultOperator, "may write there"},
 		syscall.EIO:    {deliver.FaultMachine, "is in order"},
 	} {
-		_, got := openSink(t, unknowable{memory(t), err}, "/mail").Begin(t.Context())
+		_, got := openSink(t, statFails{memory(t), err}, "/mail").Begin(t.Context())
 		wantFault(t, err.Error(), got, want.fault, want.hint)
 	}
 }

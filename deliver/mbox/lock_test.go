@@ -23,13 +23,13 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// With childEnv set, the test binary is another program: it takes a lock in
-// the directory that the variable names and holds it until its input ends.
+// With childEnv set, the test binary is a child process, see runChild. The value is what
+// the child does and the directory of the mbox, separated by a colon.
 const childEnv = "MBOX_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	if how, dir, ok := strings.Cut(os.Getenv(childEnv), ":"); ok {
-		if err := hold(how, dir); err != nil {
+		if err := runChild(how, dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -38,7 +38,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func hold(how, dir string) error {
+// runChild takes a lock of the mbox and holds it until its input ends. For "user N" it
+// begins a batch as that user instead.
+func runChild(how, dir string) error {
 	if user, ok := strings.CutPrefix(how, "user "); ok {
 		return beginAs(user, dir)
 	}
@@ -53,7 +55,7 @@ func hold(how, dir string) error {
 		}
 		defer f.Close()
 	case "prepared":
-		if _, err := prepared(context.Background(), durable.OS, dir, "child", "from the child\r\n"); err != nil {
+		if _, err := prepareBatch(context.Background(), durable.OS, dir, "child", "from the child\r\n"); err != nil {
 			return err
 		}
 	}
@@ -62,7 +64,7 @@ func hold(how, dir string) error {
 	return err
 }
 
-// beginAs prints what Begin says to another user.
+// beginAs begins a batch as another user and prints the error.
 func beginAs(user, dir string) error {
 	n, err := strconv.Atoi(user)
 	if err != nil {
@@ -80,16 +82,17 @@ func beginAs(user, dir string) error {
 	return nil
 }
 
-// begin returns what Begin says to a user.
-func begin(dir string, user int) (string, error) {
+// beginInChild begins a batch as another user, in a child process, and returns its output.
+func beginInChild(dir string, user int) (string, error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=user %d:%s", childEnv, user, dir))
-	said, err := cmd.CombinedOutput()
-	return string(said), err
+	output, err := cmd.CombinedOutput()
+	return string(output), err
 }
 
-// prepared returns a batch of an account, and with it the locks.
-func prepared(ctx context.Context, fsys durable.FS, dir, account string, wire ...string) (deliver.Batch, error) {
+// prepareBatch stages and prepares messages of an account. The batch holds the locks of the
+// mbox until it is committed or aborted.
+func prepareBatch(ctx context.Context, fsys durable.FS, dir, account string, wire ...string) (deliver.Batch, error) {
 	sink, err := open(fsys, dir)
 	if err != nil {
 		return nil, err
@@ -109,8 +112,8 @@ func prepared(ctx context.Context, fsys durable.FS, dir, account string, wire ..
 	return b, nil
 }
 
-// child starts a program that holds a lock.
-func child(t *testing.T, how, dir string) *exec.Cmd {
+// startChild starts a child process that holds a lock until the test ends.
+func startChild(t *testing.T, how, dir string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+how+":"+dir)
@@ -131,12 +134,13 @@ func child(t *testing.T, how, dir string) *exec.Cmd {
 		_ = cmd.Wait()
 	})
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("the child said %q, %v", line, err)
+		t.Fatalf("the child printed %q, %v", line, err)
 	}
 	return cmd
 }
 
-// wantBusy checks that the mbox is locked, after the whole wait of the sink.
+// wantBusy checks that Prepare waits for the lock of the mbox as long as it may, and then
+// fails with an error that contains the words.
 func wantBusy(t *testing.T, fsys durable.FS, dir string, words ...string) {
 	t.Helper()
 	// What waits for its turn in this process does so outside of the bubble.
@@ -144,7 +148,7 @@ func wantBusy(t *testing.T, fsys durable.FS, dir string, words ...string) {
 		_ = b.Abort()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		b, err := prepared(t.Context(), fsys, dir, "work", "x")
+		b, err := prepareBatch(t.Context(), fsys, dir, "work", "x")
 		if err == nil {
 			t.Error("Prepare got the lock")
 			_ = b.Abort()
@@ -154,7 +158,7 @@ func wantBusy(t *testing.T, fsys durable.FS, dir string, words ...string) {
 		if !errors.As(err, &e) || e.Fault != deliver.FaultTemporary || e.Hint == "" {
 			t.Errorf("error %#v, want FaultTemporary with a hint", err)
 		}
-		// A lock file that another program left stays until somebody removes it.
+		// Only a lock file of another program is for the user to remove.
 		lock := filepath.Join(dir, "inbox.lock")
 		if e != nil && strings.Contains(e.Hint, "remove "+lock) != slices.Contains(words, "inbox.lock") {
 			t.Errorf("hint %q", e.Hint)
@@ -169,16 +173,17 @@ func wantBusy(t *testing.T, fsys durable.FS, dir string, words ...string) {
 
 func TestLockedByFcntl(t *testing.T) {
 	dir := t.TempDir()
-	child(t, "fcntl", dir)
+	startChild(t, "fcntl", dir)
 	wantBusy(t, durable.OS, dir, "fcntl")
 	if _, err := os.Stat(filepath.Join(dir, "inbox.lock")); err == nil {
 		t.Error("the lock file is left behind")
 	}
 }
 
+// The lock of another process is respected, and taken over once that process is dead.
 func TestLockOfAnotherProcess(t *testing.T) {
 	dir := t.TempDir()
-	cmd := child(t, "prepared", dir)
+	cmd := startChild(t, "prepared", dir)
 	wantBusy(t, durable.OS, dir, "process "+strconv.Itoa(cmd.Process.Pid))
 
 	if err := cmd.Process.Kill(); err != nil {
@@ -195,9 +200,10 @@ func TestLockOfAnotherProcess(t *testing.T) {
 	}
 }
 
-func TestSweepFreesADeadLock(t *testing.T) {
+// Sweep removes the lock file of a dead process, though not of a living one.
+func TestSweepRemovesLockOfDeadProcess(t *testing.T) {
 	fsys := memory(t)
-	if _, err := prepared(t.Context(), fsys, "/mail", "work", "x"); err != nil {
+	if _, err := prepareBatch(t.Context(), fsys, "/mail", "work", "x"); err != nil {
 		t.Fatal(err)
 	}
 	sink := openSink(t, fsys, "/mail")
@@ -216,11 +222,12 @@ func TestSweepFreesADeadLock(t *testing.T) {
 	}
 }
 
-func TestForeignLockFileStays(t *testing.T) {
+// A lock file of another program or machine is never removed.
+func TestLockFileOfOthersStays(t *testing.T) {
 	for name, tc := range map[string]struct {
 		content string
 		mode    os.FileMode
-		says    string
+		want    string // in the error
 	}{
 		"with a process":           {"4711\n", 0o644, "process 4711"},
 		"empty":                    {"", 0o444, "another program"},
@@ -238,7 +245,7 @@ func TestForeignLockFileStays(t *testing.T) {
 			if err := os.Chmod(lock, tc.mode); err != nil {
 				t.Fatal(err)
 			}
-			wantBusy(t, durable.OS, dir, "inbox.lock", tc.says)
+			wantBusy(t, durable.OS, dir, "inbox.lock", tc.want)
 			if b, err := os.ReadFile(lock); err != nil || string(b) != tc.content {
 				t.Errorf("the lock file is now %q, %v", b, err)
 			}
@@ -246,9 +253,9 @@ func TestForeignLockFileStays(t *testing.T) {
 	}
 }
 
-// Where others may write, a lock file can be anything: a pipe that nobody writes to
-// holds up nothing for longer than a lock, and no link leads to a file of ours.
-func TestLockFileIsNoFile(t *testing.T) {
+// In a directory where others may write, the lock file can be a pipe or a link. A pipe does
+// not block the sink for longer than a lock does, and a link is not followed.
+func TestLockFileIsPipeOrLink(t *testing.T) {
 	for name, place := range map[string]func(lock, own string) error{
 		"pipe":           func(lock, _ string) error { return syscall.Mkfifo(lock, 0o622) },
 		"link to a file": func(lock, own string) error { return os.Symlink(own, lock) },
@@ -259,7 +266,8 @@ func TestLockFileIsNoFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, own := t.TempDir(), filepath.Join(t.TempDir(), "script")
-			// As the lock file of a process that died over it.
+			// Empty and executable, as a process leaves its lock file that dies while it
+			// creates it.
 			if err := errors.Join(os.WriteFile(own, nil, 0o700), place(filepath.Join(dir, "inbox.lock"), own)); err != nil {
 				t.Fatal(err)
 			}
@@ -271,39 +279,40 @@ func TestLockFileIsNoFile(t *testing.T) {
 	}
 }
 
-// oneMode is a file system that has the same mode for all files, whatever they
-// were created with.
-type oneMode struct{ durable.FS }
+// fixedMode is a file system on which all files have the mode 0755, such as FAT.
+type fixedMode struct{ durable.FS }
 
-type modeInfo struct{ fs.FileInfo }
+type fixedModeInfo struct{ fs.FileInfo }
 
-func (modeInfo) Mode() fs.FileMode { return 0o755 }
+func (fixedModeInfo) Mode() fs.FileMode { return 0o755 }
 
-func (o oneMode) Stat(name string) (fs.FileInfo, error) {
-	fi, err := o.FS.Stat(name)
+func (f fixedMode) Stat(name string) (fs.FileInfo, error) {
+	fi, err := f.FS.Stat(name)
 	if err != nil || fi.IsDir() {
 		return fi, err
 	}
-	return modeInfo{fi}, nil
+	return fixedModeInfo{fi}, nil
 }
 
-func TestLockFileOfAnyMode(t *testing.T) {
+// Where file modes do not distinguish lock files, their content does.
+func TestLockFileWithoutMode(t *testing.T) {
 	fsys := memory(t)
-	if _, err := prepared(t.Context(), fsys, "/mail", "work", "x"); err != nil {
+	if _, err := prepareBatch(t.Context(), fsys, "/mail", "work", "x"); err != nil {
 		t.Fatal(err)
 	}
-	wantBusy(t, oneMode{fsys}, "/mail", "another mailhaul")
+	wantBusy(t, fixedMode{fsys}, "/mail", "another mailhaul")
 	fsys = fsys.Kill()
-	put(t, openSink(t, oneMode{fsys}, "/mail"), deliver.Mail{Account: "work"}, "after it\r\n")
+	put(t, openSink(t, fixedMode{fsys}, "/mail"), deliver.Mail{Account: "work"}, "after it\r\n")
 	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"after it\n"}) {
 		t.Errorf("read %q, %v", got, err)
 	}
 	for _, content := range []string{"", "4711\n", "mailhaul\n"} {
 		write(t, fsys, "/mail/inbox.lock", content)
-		wantBusy(t, oneMode{fsys}, "/mail", "inbox.lock", "another program")
+		wantBusy(t, fixedMode{fsys}, "/mail", "inbox.lock", "another program")
 	}
 }
 
+// If no lock file can be created in the directory, the fcntl lock alone must do.
 func TestDirectoryNotWritable(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EACCES, syscall.EROFS} {
 		fsys := memory(t)
@@ -321,6 +330,7 @@ func TestDirectoryNotWritable(t *testing.T) {
 	}
 }
 
+// The wait for a lock ends when the context is cancelled.
 func TestWaitObeysContext(t *testing.T) {
 	for name, other := range map[string]func(durable.FS) durable.FS{
 		"this process":    func(fsys durable.FS) durable.FS { return fsys },
@@ -329,7 +339,7 @@ func TestWaitObeysContext(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fsys := memory(t)
-				b, err := prepared(t.Context(), fsys, "/mail", "one", "x")
+				b, err := prepareBatch(t.Context(), fsys, "/mail", "one", "x")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -339,7 +349,7 @@ func TestWaitObeysContext(t *testing.T) {
 					synctest.Wait()
 					cancel()
 				}()
-				if _, err := prepared(ctx, other(fsys), "/mail", "two", "y"); !errors.Is(err, context.Canceled) {
+				if _, err := prepareBatch(ctx, other(fsys), "/mail", "two", "y"); !errors.Is(err, context.Canceled) {
 					t.Errorf("Prepare = %v, want context.Canceled", err)
 				}
 			})
@@ -347,6 +357,7 @@ func TestWaitObeysContext(t *testing.T) {
 	}
 }
 
+// Two sinks that deliver to one mbox at the same time do not mix up their messages.
 func TestTwoSinksOneMbox(t *testing.T) {
 	dir := t.TempDir()
 	sinks := []deliver.Sink{openSink(t, durable.OS, dir), openSink(t, durable.OS, dir)}
@@ -373,8 +384,8 @@ func TestTwoSinksOneMbox(t *testing.T) {
 	}
 }
 
-// The profile says that a batch keeps others out between Prepare and Commit,
-// so that the caller does little in between.
+// The profile says that a batch holds locks between Prepare and Commit, so that the caller
+// does little in between.
 func TestProfileTellsOfLocks(t *testing.T) {
 	if p := openSink(t, memory(t), "/mail").Profile(); !p.Locks {
 		t.Errorf("%+v", p)

@@ -14,8 +14,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// reboot returns the file system as it is when the machine is up again and its
-// lock files are of another boot and host, as after a container was made anew.
+// reboot kills the process and returns the file system with a lock file of another host name
+// and boot, as after a container was created anew.
 func reboot(t *testing.T, fsys *durabletest.FS) *durabletest.FS {
 	t.Helper()
 	fsys = fsys.Kill()
@@ -30,16 +30,15 @@ func reboot(t *testing.T, fsys *durabletest.FS) *durabletest.FS {
 	}
 	former := regexp.MustCompile(`host ".*" boot ".*"`).ReplaceAllString(string(text), `host "former" boot "former"`)
 	if former == string(text) {
-		t.Fatalf("the lock file says %q", text)
+		t.Fatalf("the lock file holds %q", text)
 	}
 	write(t, fsys, "/mail/inbox.lock", former)
 	return fsys
 }
 
-// A machine whose name and boot have changed since a process of it died knows that
-// it was here by its batch in the spool. Another machine that shares the mbox does
-// not, and leaves the lock alone.
-func TestMachineWithAnotherName(t *testing.T) {
+// After a reboot under another host name, a machine recognises its own lock file by the batch
+// in its spool. Another machine, which has another spool, leaves the lock file alone.
+func TestLockAfterRenameOfMachine(t *testing.T) {
 	for name, next := range map[string]func(*testing.T, deliver.Sink, string){
 		"Settle": func(t *testing.T, s deliver.Sink, token string) {
 			if v, err := s.Settle(t.Context(), token); v != deliver.Landed || err != nil {
@@ -61,21 +60,21 @@ func TestMachineWithAnotherName(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			token := stage(t, b, "x\r\n")
+			token := prepareOne(t, b, "x\r\n")
 			fsys = reboot(t, fsys)
 
-			stranger, err := mbox.New("/mail/inbox", mbox.Options{FS: fsys, Spool: spool.New("/mail/other", fsys), Host: "here"})
+			other, err := mbox.New("/mail/inbox", mbox.Options{FS: fsys, Spool: spool.New("/mail/other", fsys), Host: "here"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := stranger.Sweep(t.Context(), "work"); err != nil {
+			if err := other.Sweep(t.Context(), "work"); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := fsys.Stat("/mail/inbox.lock"); err != nil {
-				t.Errorf("another machine took the lock: %v", err)
+				t.Errorf("another machine removed the lock file: %v", err)
 			}
 
-			// Whoever takes the lock over may be killed in turn.
+			// The process that takes over the lock is killed before it removes the file.
 			fsys.OnOp(func(op durabletest.Op) error {
 				if op.Verb == durabletest.Remove && op.Path == "/mail/inbox.lock" {
 					return durabletest.ErrCrashed
@@ -101,8 +100,8 @@ func TestMachineWithAnotherName(t *testing.T) {
 	}
 }
 
-// stage prepares a message of account "work" and returns its token.
-func stage(t *testing.T, b deliver.Batch, wire string) string {
+// prepareOne stages and prepares a message of account "work" and returns its token.
+func prepareOne(t *testing.T, b deliver.Batch, wire string) string {
 	t.Helper()
 	if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(wire)); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 
 var fromLine = regexp.MustCompile(`\AFrom \S+ (Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z][a-z] [ \d]\d \d\d:\d\d:\d\d \d{4}\n`)
 
-// split reads an mbox as its form demands: each message begins with a From_
-// line and ends with an empty line, and one ">" is taken off each quoted line.
+// split returns the messages of an mbox in mboxrd format: each begins with a From_ line and
+// ends with an empty line, and one ">" is removed from each quoted line.
 func split(mbox string) ([]string, error) {
 	var messages []string
 	for rest := mbox; rest != ""; {
@@ -45,8 +45,8 @@ func split(mbox string) ([]string, error) {
 	return messages, nil
 }
 
-// canon is what the sink makes of a message in wire form: LF line ends, and
-// one at the end of the last line.
+// canon returns a message in wire form as the sink stores it: with LF line ends, also after
+// the last line.
 func canon(wire string) string {
 	s := strings.ReplaceAll(wire, "\r\n", "\n")
 	if s != "" && !strings.HasSuffix(s, "\n") {
@@ -55,7 +55,7 @@ func canon(wire string) string {
 	return s
 }
 
-// readFile returns a whole file; one that is missing is empty.
+// readFile returns the content of a file. A missing file is empty.
 func readFile(fsys durable.FS, path string) (string, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -18,15 +18,17 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-func promised(t *testing.T, fsys durable.FS, wire ...string) (deliver.Batch, []string) {
+// prepare stages and prepares messages of account "work" and returns their tokens.
+func prepare(t *testing.T, fsys durable.FS, wire ...string) (deliver.Batch, []string) {
 	t.Helper()
 	return delivertest.Prepare(t, openSink(t, fsys, "/mail"), deliver.Mail{Account: "work"}, wire...)
 }
 
-func nothing(deliver.Receipt) error { return nil }
+// ignoreReceipt is a callback for Commit.
+func ignoreReceipt(deliver.Receipt) error { return nil }
 
-// atWrite has the nth write to the mbox fail.
-func atWrite(fsys *durabletest.FS, n int, err error) {
+// failWrite makes the nth write to the mbox fail.
+func failWrite(fsys *durabletest.FS, n int, err error) {
 	fsys.OnOp(func(op durabletest.Op) error {
 		if op.Verb == durabletest.Write && op.Path == "/mail/inbox" {
 			if n--; n == 0 {
@@ -37,9 +39,10 @@ func atWrite(fsys *durabletest.FS, n int, err error) {
 	})
 }
 
+// wantVerdicts checks the answers of Settle, which must be the same when asked twice.
 func wantVerdicts(t *testing.T, fsys durable.FS, tokens []string, want ...deliver.Verdict) {
 	t.Helper()
-	for range 2 { // asked again, the answer is the same
+	for range 2 {
 		for i, token := range tokens {
 			v, err := openSink(t, fsys, "/mail").Settle(t.Context(), token)
 			if err != nil || v != want[i] {
@@ -49,6 +52,7 @@ func wantVerdicts(t *testing.T, fsys durable.FS, tokens []string, want ...delive
 	}
 }
 
+// wantMail checks that the mbox is not locked and holds these messages, as stored.
 func wantMail(t *testing.T, fsys durable.FS, want ...string) {
 	t.Helper()
 	got, err := readUnlocked(fsys, "/mail")
@@ -57,14 +61,15 @@ func wantMail(t *testing.T, fsys durable.FS, want ...string) {
 	}
 }
 
-// A process dies in the middle of an append. Before its account is polled
-// again, another account delivers, and then the owner takes all mail.
-func TestAnotherAccountMendsTheEnd(t *testing.T) {
+// A process dies in the middle of an append. Another account, which delivers next, repairs
+// the end of the mbox. Then the owner removes all mail. Settle still knows which messages
+// had landed.
+func TestAnotherAccountRepairsMbox(t *testing.T) {
 	fsys := memory(t)
 	long := strings.Repeat("x", 200_000) + "\n"
-	b, tokens := promised(t, fsys, "first\r\n", long, "third\r\n")
-	atWrite(fsys, 2, durabletest.ErrCrashed)
-	if err := b.Commit(t.Context(), nothing); !errors.Is(err, durabletest.ErrCrashed) {
+	b, tokens := prepare(t, fsys, "first\r\n", long, "third\r\n")
+	failWrite(fsys, 2, durabletest.ErrCrashed)
+	if err := b.Commit(t.Context(), ignoreReceipt); !errors.Is(err, durabletest.ErrCrashed) {
 		t.Fatalf("Commit = %v, want a crash", err)
 	}
 	fsys = fsys.Kill()
@@ -74,7 +79,7 @@ func TestAnotherAccountMendsTheEnd(t *testing.T) {
 
 	put(t, openSink(t, fsys, "/mail"), deliver.Mail{Account: "other"}, "other\r\n")
 	wantMail(t, fsys, "first\n", long, "other\n")
-	write(t, fsys, "/mail/inbox", "") // by the owner, who has taken all mail
+	write(t, fsys, "/mail/inbox", "") // by the owner, who removes all mail
 	wantVerdicts(t, fsys, tokens, deliver.Landed, deliver.Landed, deliver.Unknown)
 	wantMail(t, fsys)
 
@@ -86,14 +91,15 @@ func TestAnotherAccountMendsTheEnd(t *testing.T) {
 	}
 }
 
+// A disk that becomes full in Commit leaves the mbox as it was. Settle delivers later.
 func TestFullDisk(t *testing.T) {
 	fsys := memory(t)
 	put(t, openSink(t, fsys, "/mail"), deliver.Mail{Account: "work"}, "before\r\n")
 	long := strings.Repeat("x", 200_000) + "\n"
-	b, tokens := promised(t, fsys, "first\r\n", long)
-	atWrite(fsys, 2, syscall.ENOSPC)
+	b, tokens := prepare(t, fsys, "first\r\n", long)
+	failWrite(fsys, 2, syscall.ENOSPC)
 	err := b.Commit(t.Context(), func(deliver.Receipt) error {
-		t.Error("a message is said to have landed")
+		t.Error("a message is reported")
 		return nil
 	})
 	var e *deliver.Error
@@ -105,11 +111,11 @@ func TestFullDisk(t *testing.T) {
 	wantMail(t, fsys, "before\n", "first\n", long)
 }
 
-// If what was begun can neither be finished nor be taken back, readers are
-// kept out until it can.
-func TestTornEndStaysLocked(t *testing.T) {
+// If an incomplete append can be neither finished nor undone, the lock file stays until it
+// can be, so that no reader sees part of a message.
+func TestIncompleteAppendStaysLocked(t *testing.T) {
 	fsys := memory(t)
-	b, tokens := promised(t, fsys, "first\r\n"+strings.Repeat("x", 200_000))
+	b, tokens := prepare(t, fsys, "first\r\n"+strings.Repeat("x", 200_000))
 	broken := true
 	fsys.OnOp(func(op durabletest.Op) error {
 		if broken && op.Path == "/mail/inbox" && (op.Verb == durabletest.Write || op.Verb == durabletest.Truncate) {
@@ -117,7 +123,7 @@ func TestTornEndStaysLocked(t *testing.T) {
 		}
 		return nil
 	})
-	if err := b.Commit(t.Context(), nothing); !errors.Is(err, syscall.EIO) {
+	if err := b.Commit(t.Context(), ignoreReceipt); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("Commit = %v, want EIO", err)
 	}
 	if _, err := openSink(t, fsys, "/mail").Settle(t.Context(), tokens[0]); !errors.Is(err, syscall.EIO) {
@@ -131,6 +137,7 @@ func TestTornEndStaysLocked(t *testing.T) {
 	wantMail(t, fsys, "first\n"+strings.Repeat("x", 200_000)+"\n")
 }
 
+// Between a crash and Settle, other programs may change the mbox.
 func TestMboxChangedByOthers(t *testing.T) {
 	const theirs = "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n"
 	for _, tc := range []struct {
@@ -138,29 +145,29 @@ func TestMboxChangedByOthers(t *testing.T) {
 		change func(t *testing.T, fsys *durabletest.FS, mbox string)
 		want   deliver.Verdict
 	}{
-		{"message moved within", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		{name: "message moved within", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			write(t, fsys, "/mail/inbox", theirs+mbox)
-		}, deliver.Landed},
-		{"written anew", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Landed},
+		{name: "written anew", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			write(t, fsys, "/mail/new", mbox)
 			if err := fsys.Rename("/mail/new", "/mail/inbox"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Landed},
-		{"message gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Landed},
+		{name: "message gone", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			write(t, fsys, "/mail/inbox", theirs)
-		}, deliver.Unknown},
-		{"mbox gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Unknown},
+		{name: "mbox gone", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			if err := fsys.Remove("/mail/inbox"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Unknown},
-		{"spool gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Unknown},
+		{name: "spool gone", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Landed},
-		{"spool gone, and written anew", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Landed},
+		{name: "spool gone, and written anew", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
 				t.Fatal(err)
 			}
@@ -171,45 +178,45 @@ func TestMboxChangedByOthers(t *testing.T) {
 			if err := fsys.SyncDir("/mail"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Landed},
-		{"spool gone, and other mail in its place", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Landed},
+		{name: "spool gone, and other mail in its place", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			write(t, fsys, "/mail/inbox", strings.Repeat(theirs, len(mbox)/len(theirs)+1))
 			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Unknown},
-		{"spool and message gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+		}, want: deliver.Unknown},
+		{name: "spool and message gone", change: func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			write(t, fsys, "/mail/inbox", theirs)
 			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
 				t.Fatal(err)
 			}
-		}, deliver.Unknown},
+		}, want: deliver.Unknown},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			fsys := memory(t)
 			if err := fsys.SyncDir("/"); err != nil {
 				t.Fatal(err)
 			}
-			fsys, tokens, mbox := killedAtLanding(t, fsys)
-			tc.change(t, fsys, mbox) // by a program that ignores our locks
+			fsys, tokens, mbox := killAtReceipt(t, fsys)
+			tc.change(t, fsys, mbox)
 			wantVerdicts(t, fsys, tokens, tc.want)
 			if tc.want != deliver.Landed {
 				return
 			}
 			for cut := range fsys.Fork().PowerCuts() {
 				if got, err := readFile(cut, "/mail/inbox"); !strings.Contains(got, mbox) {
-					t.Fatalf("what has landed may not outlast a power cut: %.100q, %v", got, err)
+					t.Fatalf("after a power cut the mbox holds %.100q, %v", got, err)
 				}
 			}
 		})
 	}
 }
 
-// killedAtLanding has a process killed when it is about to note that a message has
-// landed. It returns what the next one finds, and what the mbox holds.
-func killedAtLanding(t *testing.T, fsys *durabletest.FS) (after *durabletest.FS, tokens []string, mbox string) {
+// killAtReceipt delivers a message and kills the process when it gets the receipt. It returns
+// the file system after that, the token, and the content of the mbox.
+func killAtReceipt(t *testing.T, fsys *durabletest.FS) (after *durabletest.FS, tokens []string, mbox string) {
 	t.Helper()
-	b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
+	b, tokens := prepare(t, fsys, strings.Repeat("ours\r\n", 20_000))
 	if err := b.Commit(t.Context(), func(deliver.Receipt) error {
 		fsys = fsys.Kill()
 		return nil
@@ -223,11 +230,12 @@ func killedAtLanding(t *testing.T, fsys *durabletest.FS) (after *durabletest.FS,
 	return fsys, tokens, mbox
 }
 
-// A message is found wherever it is, and once it was, its owner may take it.
-func TestFoundAnywhere(t *testing.T) {
+// Settle finds a message at any offset, also across the borders of its buffer. Once found,
+// its owner may remove it.
+func TestSettleFindsMessageAnywhere(t *testing.T) {
 	for _, before := range []int{64<<10 - 1, 64<<10 - 1023, 64<<10 - 1024} {
 		fsys := memory(t)
-		fsys, tokens, mbox := killedAtLanding(t, fsys)
+		fsys, tokens, mbox := killAtReceipt(t, fsys)
 		const from, end = "From a@x Mon Jan  2 12:04:05 2006\n", "\n\n"
 		write(t, fsys, "/mail/inbox", from+strings.Repeat("x", before-len(from+end))+end+mbox)
 		wantVerdicts(t, fsys, tokens, deliver.Landed)
@@ -237,12 +245,11 @@ func TestFoundAnywhere(t *testing.T) {
 	}
 }
 
-// If the directory is not there, nobody knows what is in the mbox: it may be on a
-// disk that is not mounted.
+// If the directory of the mbox is missing, its disk may not be mounted, and Settle fails.
 func TestSettleWithoutDirectory(t *testing.T) {
 	fsys := memory(t)
-	b, tokens := promised(t, fsys, "ours\r\n")
-	if err := b.Commit(t.Context(), nothing); err != nil {
+	b, tokens := prepare(t, fsys, "ours\r\n")
+	if err := b.Commit(t.Context(), ignoreReceipt); err != nil {
 		t.Fatal(err)
 	}
 	if err := fsys.Rename("/mail", "/unmounted"); err != nil {
@@ -256,12 +263,14 @@ func TestSettleWithoutDirectory(t *testing.T) {
 	wantFault(t, "Settle", err, deliver.FaultOperator, "")
 }
 
+// If another program ignores the locks and appends between Prepare and Commit, Commit fails
+// and changes nothing.
 func TestAppendedWhileLocked(t *testing.T) {
 	fsys := memory(t)
-	b, _ := promised(t, fsys, "ours\r\n")
+	b, _ := prepare(t, fsys, "ours\r\n")
 	const theirs = "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n"
 	write(t, fsys, "/mail/inbox", theirs)
-	err := b.Commit(t.Context(), nothing)
+	err := b.Commit(t.Context(), ignoreReceipt)
 	var e *deliver.Error
 	if !errors.As(err, &e) || e.Fault != deliver.FaultTemporary || e.Hint == "" {
 		t.Errorf("Commit = %#v, want FaultTemporary with a hint", err)
@@ -271,30 +280,31 @@ func TestAppendedWhileLocked(t *testing.T) {
 	}
 }
 
-// Nothing is written behind the end of what another program has cut off.
-func TestCutOffWhileLocked(t *testing.T) {
+// If another program truncates the mbox between Prepare and Commit, Commit fails and writes
+// nothing.
+func TestTruncatedWhileLocked(t *testing.T) {
 	fsys := memory(t)
 	write(t, fsys, "/mail/inbox", "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n")
-	b, _ := promised(t, fsys, "ours\r\n")
+	b, _ := prepare(t, fsys, "ours\r\n")
 	write(t, fsys, "/mail/inbox", "")
-	wantFault(t, "Commit", b.Commit(t.Context(), nothing), deliver.FaultTemporary, "lock file")
+	wantFault(t, "Commit", b.Commit(t.Context(), ignoreReceipt), deliver.FaultTemporary, "lock file")
 	if got, err := readFile(fsys, "/mail/inbox"); got != "" || err != nil {
 		t.Errorf("the mbox is now %q, %v", got, err)
 	}
 }
 
-// What another program appended behind a batch that could not be synced is its own:
-// nothing is taken back.
-func TestAppendedBehind(t *testing.T) {
+// If another program has appended to the mbox behind a batch that could not be synced, the
+// mbox is not truncated.
+func TestAppendedBehindFailedBatch(t *testing.T) {
 	fsys := memory(t)
-	b, _ := promised(t, fsys, "ours\r\n")
+	b, _ := prepare(t, fsys, "ours\r\n")
 	const theirs = "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n"
-	begun := false
+	failed := false
 	fsys.OnOp(func(op durabletest.Op) error {
-		if begun || op.Verb != durabletest.Sync || op.Path != "/mail/inbox" {
+		if failed || op.Verb != durabletest.Sync || op.Path != "/mail/inbox" {
 			return nil
 		}
-		begun = true
+		failed = true
 		ours, err := readFile(fsys, "/mail/inbox")
 		if err != nil {
 			t.Error(err)
@@ -302,7 +312,7 @@ func TestAppendedBehind(t *testing.T) {
 		write(t, fsys, "/mail/inbox", ours+theirs)
 		return syscall.EIO
 	})
-	wantFault(t, "Commit", b.Commit(t.Context(), nothing), deliver.FaultMachine, "")
+	wantFault(t, "Commit", b.Commit(t.Context(), ignoreReceipt), deliver.FaultMachine, "")
 	if got, err := readFile(fsys, "/mail/inbox"); !strings.HasSuffix(got, theirs) || err != nil {
 		t.Errorf("the mbox is now %q, %v", got, err)
 	}
@@ -346,28 +356,28 @@ func TestSymbolicLink(t *testing.T) {
 	wantBusy(t, durable.OS, dir, real+".lock")
 }
 
-// In a folder where everybody may leave files, mail goes neither into a file of
-// another user's nor by a link of his into one of ours.
-func TestAnotherUsers(t *testing.T) {
+// In a folder where everybody may create files, no mail is delivered to a file of another
+// user, nor through a link of another user.
+func TestMboxOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: only root can be another user")
 	}
-	const mine, his = 4711, 4712
+	const ownUID, otherUID = 4711, 4712
 	for name, tc := range map[string]struct {
 		create  func(inbox, own string) error
-		user    int
-		mode    os.FileMode
+		user    int         // who delivers
+		mode    os.FileMode // of the folder
 		refused bool
 	}{
-		"his mbox":            {func(inbox, _ string) error { return os.WriteFile(inbox, nil, 0o666) }, mine, 0o777 | os.ModeSticky, true},
-		"his link":            {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o777 | os.ModeSticky, true},
-		"his link to nowhere": {func(inbox, own string) error { return os.Symlink(own+"-new", inbox) }, mine, 0o777 | os.ModeSticky, true},
-		"his link, of a team": {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o775 | os.ModeSticky, true},
-		"his link, and root":  {func(inbox, own string) error { return os.Symlink(own, inbox) }, 0, 0o777 | os.ModeSticky, true},
-		"his mbox, and root":  {func(inbox, _ string) error { return os.WriteFile(inbox, nil, 0o600) }, 0, 0o777 | os.ModeSticky, false},
-		"my link":             {func(inbox, own string) error { return os.Symlink(own, inbox) }, his, 0o777 | os.ModeSticky, false},
-		"in a private folder": {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o755 | os.ModeSticky, false},
-		"removable by all":    {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o777, false},
+		"mbox of another user":                    {func(inbox, _ string) error { return os.WriteFile(inbox, nil, 0o666) }, ownUID, 0o777 | os.ModeSticky, true},
+		"link of another user":                    {func(inbox, own string) error { return os.Symlink(own, inbox) }, ownUID, 0o777 | os.ModeSticky, true},
+		"dangling link of another user":           {func(inbox, own string) error { return os.Symlink(own+"-new", inbox) }, ownUID, 0o777 | os.ModeSticky, true},
+		"link of another user, folder of a group": {func(inbox, own string) error { return os.Symlink(own, inbox) }, ownUID, 0o775 | os.ModeSticky, true},
+		"link of another user, delivered by root": {func(inbox, own string) error { return os.Symlink(own, inbox) }, 0, 0o777 | os.ModeSticky, true},
+		"mbox of another user, delivered by root": {func(inbox, _ string) error { return os.WriteFile(inbox, nil, 0o600) }, 0, 0o777 | os.ModeSticky, false},
+		"own link":                           {func(inbox, own string) error { return os.Symlink(own, inbox) }, otherUID, 0o777 | os.ModeSticky, false},
+		"folder that others cannot write to": {func(inbox, own string) error { return os.Symlink(own, inbox) }, ownUID, 0o755 | os.ModeSticky, false},
+		"folder without the sticky bit":      {func(inbox, own string) error { return os.Symlink(own, inbox) }, ownUID, 0o777, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
@@ -377,20 +387,20 @@ func TestAnotherUsers(t *testing.T) {
 			dir, own := filepath.Join(base, "spool"), filepath.Join(base, "own")
 			inbox := filepath.Join(dir, "inbox")
 			err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(own, nil, 0o600), tc.create(inbox, own))
-			err = errors.Join(err, os.Chown(own, tc.user, tc.user), os.Lchown(inbox, his, his), os.Chmod(dir, tc.mode))
+			err = errors.Join(err, os.Chown(own, tc.user, tc.user), os.Lchown(inbox, otherUID, otherUID), os.Chmod(dir, tc.mode))
 			if err != nil {
 				t.Fatal(err)
 			}
-			said, err := begin(dir, tc.user)
-			if err != nil || tc.refused != strings.Contains(said, "of another user, number 4712") || !tc.refused && said != "Begin: <nil>\n" {
-				t.Errorf("it said %q, %v", said, err)
+			output, err := beginInChild(dir, tc.user)
+			if err != nil || tc.refused != strings.Contains(output, "of another user, number 4712") || !tc.refused && output != "Begin: <nil>\n" {
+				t.Errorf("output %q, %v", output, err)
 			}
 		})
 	}
 }
 
-// A full disk is the spool's or the mbox's, and the error names the right one.
-func TestErrorNamesTheDisk(t *testing.T) {
+// If a disk is full, the error and its hint name the spool or the mbox, whichever is on it.
+func TestFullDiskIsNamed(t *testing.T) {
 	for place, want := range map[string]string{"/mail/spool": "/mail/spool", "/mail/inbox": "/mail/inbox"} {
 		failed := 0
 		for n := 1; ; n++ {
@@ -419,15 +429,14 @@ func TestErrorNamesTheDisk(t *testing.T) {
 	}
 }
 
-// Recovery can take long on a slow disk; it ends with its context, and the
-// next one finishes it.
-func TestRecoveryObeysItsContext(t *testing.T) {
+// Recovery ends when its context is cancelled. A later one completes it.
+func TestRecoveryObeysContext(t *testing.T) {
 	for _, step := range []string{"Settle", "Sweep", "Prepare"} {
 		fsys := memory(t)
 		long := strings.Repeat("x", 200_000) + "\n"
-		b, tokens := promised(t, fsys, long)
-		atWrite(fsys, 2, durabletest.ErrCrashed)
-		if err := b.Commit(t.Context(), nothing); !errors.Is(err, durabletest.ErrCrashed) {
+		b, tokens := prepare(t, fsys, long)
+		failWrite(fsys, 2, durabletest.ErrCrashed)
+		if err := b.Commit(t.Context(), ignoreReceipt); !errors.Is(err, durabletest.ErrCrashed) {
 			t.Fatalf("Commit = %v, want a crash", err)
 		}
 		fsys = fsys.Kill()
@@ -456,40 +465,40 @@ func TestRecoveryObeysItsContext(t *testing.T) {
 	}
 }
 
-// A message that landed right before the process died stays, even if it cannot
-// be written once more: the caller may know that it landed.
-func TestRecoveryKeepsWhatLanded(t *testing.T) {
+// A message that landed right before the process died stays in the mbox, even if Settle cannot
+// write: the caller may have recorded that it landed.
+func TestRecoveryKeepsLandedMessage(t *testing.T) {
 	fsys := memory(t)
-	b, tokens := promised(t, fsys, "x\r\n")
+	b, tokens := prepare(t, fsys, "x\r\n")
 	fsys.OnOp(durabletest.Skip(durabletest.Remove, "/mail/spool/*"))
-	if err := b.Commit(t.Context(), nothing); err != nil {
+	if err := b.Commit(t.Context(), ignoreReceipt); err != nil {
 		t.Fatal(err)
 	}
 	fsys = fsys.Kill()
-	atWrite(fsys, 1, syscall.EIO)
+	failWrite(fsys, 1, syscall.EIO)
 	_, err := openSink(t, fsys, "/mail").Settle(t.Context(), tokens[0])
 	wantFault(t, "Settle", err, deliver.FaultMachine, "")
-	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"x\n"}) { // if locked
+	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"x\n"}) { // locked or not
 		t.Errorf("the mbox holds %q, %v", got, err)
 	}
 	wantVerdicts(t, fsys, tokens, deliver.Landed)
 	wantMail(t, fsys, "x\n")
 }
 
-// What could not be journalled landed all the same, and its owner may take it once
-// the mbox is unlocked. A caller that journals all at once has then journalled none.
-func TestOwnerTakesWhatIsNotJournalled(t *testing.T) {
+// Messages whose receipts the caller could not record have landed all the same. Settle knows
+// them even after the owner has removed them from the mbox.
+func TestReceiptsNotRecorded(t *testing.T) {
 	fsys := memory(t)
-	b, tokens := promised(t, fsys, "first\r\n", "second\r\n")
-	full := errors.New("the journal is full")
+	b, tokens := prepare(t, fsys, "first\r\n", "second\r\n")
+	errJournal := errors.New("the journal is full")
 	err := b.Commit(t.Context(), func(r deliver.Receipt) error {
 		if r.Ticket == 1 {
-			return full
+			return errJournal
 		}
 		return nil
 	})
-	if !errors.Is(err, full) {
-		t.Errorf("Commit = %v, want %v", err, full)
+	if !errors.Is(err, errJournal) {
+		t.Errorf("Commit = %v, want %v", err, errJournal)
 	}
 	write(t, fsys, "/mail/inbox", "")
 	wantVerdicts(t, fsys, tokens, deliver.Landed, deliver.Landed)

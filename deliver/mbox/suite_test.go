@@ -13,12 +13,14 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
+// open returns a sink for the mbox "inbox" in a directory.
 func open(fsys durable.FS, dir string) (deliver.Sink, error) {
 	return mbox.New(filepath.Join(dir, "inbox"), mbox.Options{
 		FS: fsys, Spool: spool.New(filepath.Join(dir, "spool"), fsys), Host: "here",
 	})
 }
 
+// read returns the messages of the mbox, locked or not.
 func read(fsys durable.FS, dir string) ([]string, error) {
 	s, err := readFile(fsys, filepath.Join(dir, "inbox"))
 	if err != nil {
@@ -29,7 +31,7 @@ func read(fsys durable.FS, dir string) ([]string, error) {
 
 var errLocked = errors.New("the mbox is locked")
 
-// readUnlocked reads as a mail reader does that honours the lock file.
+// readUnlocked is read for a mail reader that respects the lock file.
 func readUnlocked(fsys durable.FS, dir string) ([]string, error) {
 	if _, err := fsys.Stat(filepath.Join(dir, "inbox.lock")); err == nil {
 		return nil, errLocked
@@ -41,9 +43,8 @@ func TestSuite(t *testing.T) {
 	delivertest.Run(t, delivertest.Suite{Open: open, Read: read, Canon: canon})
 }
 
-// TestCrash has a reader that honours the lock file: it must never see a
-// message in part, and in the end no lock file may be left. Each step of the
-// order on disk must matter.
+// TestCrash has a reader that respects the lock file. It must never see part of a message,
+// and no lock file may be left in the end.
 func TestCrash(t *testing.T) {
 	delivertest.RunCrash(t, delivertest.Suite{
 		Open: open, Read: readUnlocked, Canon: canon,

@@ -24,7 +24,7 @@ func put(t testing.TB, sink deliver.Sink, mail deliver.Mail, wire ...string) {
 	}
 }
 
-// deliverAll is put for other goroutines than the test's.
+// deliverAll does the same for goroutines other than that of the test.
 func deliverAll(ctx context.Context, sink deliver.Sink, mail deliver.Mail, wire ...string) error {
 	b, err := sink.Begin(ctx)
 	if err != nil {
@@ -42,7 +42,7 @@ func deliverAll(ctx context.Context, sink deliver.Sink, mail deliver.Mail, wire 
 	return b.Commit(ctx, func(r deliver.Receipt) error { return r.Err })
 }
 
-// memory returns an empty file system with the directory of the sinks.
+// memory returns a file system in memory with an empty directory /mail.
 func memory(t testing.TB) *durabletest.FS {
 	t.Helper()
 	fsys := durabletest.New()
@@ -52,6 +52,7 @@ func memory(t testing.TB) *durabletest.FS {
 	return fsys
 }
 
+// openSink is open, which must succeed.
 func openSink(t testing.TB, fsys durable.FS, dir string) deliver.Sink {
 	t.Helper()
 	sink, err := open(fsys, dir)
@@ -61,6 +62,7 @@ func openSink(t testing.TB, fsys durable.FS, dir string) deliver.Sink {
 	return sink
 }
 
+// write replaces the content of a file, which it creates if it is missing.
 func write(t testing.TB, fsys durable.FS, path, content string) {
 	t.Helper()
 	f, err := fsys.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -75,7 +77,8 @@ func write(t testing.TB, fsys durable.FS, path, content string) {
 	}
 }
 
-func TestGolden(t *testing.T) {
+// The mbox is written byte for byte in mboxrd format.
+func TestFormat(t *testing.T) {
 	noon := deliver.Mail{
 		Account: "work", Sender: "you@example.org",
 		Arrived: time.Date(2006, 1, 2, 13, 4, 5, 0, time.FixedZone("", 3600)),
@@ -88,31 +91,36 @@ func TestGolden(t *testing.T) {
 		wire   []string
 		want   string
 	}{
-		{"plain", "", noon, []string{"A: b\r\n\r\nc\r\n"}, head + "A: b\n\nc\n\n"},
-		{"two", "", noon, []string{"A: b\r\n\r\n", "C: d\r\n"}, head + "A: b\n\n\n" + head + "C: d\n\n"},
-		{"empty", "", noon, []string{""}, head + "\n"},
-		{"one line end", "", noon, []string{"\r\n"}, head + "\n\n"},
-		{"last line not ended", "", noon, []string{"\r\nx"}, head + "\nx\n\n"},
-		{"ends in part of From", "", noon, []string{"\r\nFrom"}, head + "\nFrom\n\n"},
-		{"ends in a bare CR", "", noon, []string{"x\r"}, head + "x\r\n\n"},
+		{name: "plain", mail: noon, wire: []string{"A: b\r\n\r\nc\r\n"}, want: head + "A: b\n\nc\n\n"},
+		{name: "two", mail: noon, wire: []string{"A: b\r\n\r\n", "C: d\r\n"}, want: head + "A: b\n\n\n" + head + "C: d\n\n"},
+		{name: "empty", mail: noon, wire: []string{""}, want: head + "\n"},
+		{name: "one line end", mail: noon, wire: []string{"\r\n"}, want: head + "\n\n"},
+		{name: "last line not ended", mail: noon, wire: []string{"\r\nx"}, want: head + "\nx\n\n"},
+		{name: "ends in part of From", mail: noon, wire: []string{"\r\nFrom"}, want: head + "\nFrom\n\n"},
+		{name: "ends in a bare CR", mail: noon, wire: []string{"x\r"}, want: head + "x\r\n\n"},
 		{
-			"quoting", "", noon,
-			[]string{"From a\r\n>From b\r\n>>>From c\r\n>>Fro\r\nFrom\r\n From d\r\nx From e\r\n>\r\n> From f\r\nfrom g\r\n>>"},
-			head + ">From a\n>>From b\n>>>>From c\n>>Fro\nFrom\n From d\nx From e\n>\n> From f\nfrom g\n>>\n\n",
+			name: "quoting",
+			mail: noon,
+			wire: []string{"From a\r\n>From b\r\n>>>From c\r\n>>Fro\r\nFrom\r\n From d\r\nx From e\r\n>\r\n> From f\r\nfrom g\r\n>>"},
+			want: head + ">From a\n>>From b\n>>>>From c\n>>Fro\nFrom\n From d\nx From e\n>\n> From f\nfrom g\n>>\n\n",
 		},
-		{"a bare LF begins a line", "", noon, []string{"x\nFrom a\r\n"}, head + "x\n>From a\n\n"},
-		{"a bare CR does not", "", noon, []string{"x\rFrom a\r\n"}, head + "x\rFrom a\n\n"},
-		{"any byte", "", noon, []string{"\x00\xff\x80\r\r\n"}, head + "\x00\xff\x80\r\n\n"},
-		{"after another's", head + "\n", noon, []string{"x\r\n"}, head + "\n" + head + "x\n\n"},
-		{"after one without its empty line", head + "a\n", noon, []string{"x\r\n"}, head + "a\n\n" + head + "x\n\n"},
-		{"after one without a line end", head + "a", noon, []string{"x\r\n", ""}, head + "a\n\n" + head + "x\n\n" + head + "\n"},
+		{name: "a bare LF begins a line", mail: noon, wire: []string{"x\nFrom a\r\n"}, want: head + "x\n>From a\n\n"},
+		{name: "a bare CR does not", mail: noon, wire: []string{"x\rFrom a\r\n"}, want: head + "x\rFrom a\n\n"},
+		{name: "any byte", mail: noon, wire: []string{"\x00\xff\x80\r\r\n"}, want: head + "\x00\xff\x80\r\n\n"},
+		{name: "after another's", before: head + "\n", mail: noon, wire: []string{"x\r\n"}, want: head + "\n" + head + "x\n\n"},
+		{name: "after one without its empty line", before: head + "a\n", mail: noon, wire: []string{"x\r\n"}, want: head + "a\n\n" + head + "x\n\n"},
+		{name: "after one without a line end", before: head + "a", mail: noon, wire: []string{"x\r\n", ""}, want: head + "a\n\n" + head + "x\n\n" + head + "\n"},
 		{
-			"null sender", "", deliver.Mail{Arrived: noon.Arrived}, []string{""},
-			"From MAILER-DAEMON Mon Jan  2 12:04:05 2006\n\n",
+			name: "null sender",
+			mail: deliver.Mail{Arrived: noon.Arrived},
+			wire: []string{""},
+			want: "From MAILER-DAEMON Mon Jan  2 12:04:05 2006\n\n",
 		},
 		{
-			"a sender with blanks", "", deliver.Mail{Sender: "\"a b\"@x", Arrived: noon.Arrived}, []string{""},
-			"From MAILER-DAEMON Mon Jan  2 12:04:05 2006\n\n",
+			name: "a sender with blanks",
+			mail: deliver.Mail{Sender: "\"a b\"@x", Arrived: noon.Arrived},
+			wire: []string{""},
+			want: "From MAILER-DAEMON Mon Jan  2 12:04:05 2006\n\n",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -144,8 +152,7 @@ func TestMode(t *testing.T) {
 	}
 }
 
-// FuzzWriter checks that a reader gets back what was written, in whatever
-// pieces it came.
+// FuzzWriter checks that a reader gets back what was written, whatever the sizes of the reads.
 func FuzzWriter(f *testing.F) {
 	f.Add("From a\r\n>From b\r\n", "x\nFrom c", "you@example.org", uint8(3))
 	f.Add("", "\r\n", "", uint8(1))
@@ -182,7 +189,7 @@ func FuzzWriter(f *testing.F) {
 	})
 }
 
-// pieces reads a string a few octets at a time.
+// pieces is a reader of s that returns at most size octets at a time.
 type pieces struct {
 	s    string
 	size int
