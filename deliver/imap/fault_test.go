@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// only gives one answer to the n-th APPEND.
-func only(n int, answer string) func(int) string {
+// answerOnly returns a script that gives an answer to the n-th APPEND, from 0.
+func answerOnly(n int, answer string) func(int) string {
 	return func(nth int) string {
 		if nth == n {
 			return answer
@@ -27,25 +28,19 @@ func only(n int, answer string) func(int) string {
 	}
 }
 
-func always(answer string) func(int) string { return func(int) string { return answer } }
+// answerAlways returns a script that gives an answer to every APPEND.
+func answerAlways(answer string) func(int) string { return func(int) string { return answer } }
 
-// landed and left stand for messages without an error, and without a receipt.
-const landed, left = deliver.Fault(-1), deliver.Fault(-2)
+// landed and unreported stand in tables of faults for a message that landed and for one
+// without a receipt.
+const landed, unreported = delivertest.NoFault, deliver.Fault(-2)
 
-// faultOf returns whose fault an error is, landed if there is none.
-func faultOf(err error) deliver.Fault {
-	if e, ok := errors.AsType[*deliver.Error](err); ok {
-		return e.Fault
-	}
-	return landed
-}
-
-// TestRefusals sends three messages, of which the second is 5,000 octets. What
-// would meet every message is Commit's own error, and leaves it open.
+// TestRefusals sends three messages; the second is larger than 5,000 octets. A refusal that
+// is not about one message is the error of Commit, and the messages get no receipt.
 func TestRefusals(t *testing.T) {
 	const plus, minus = "LITERAL+ UIDPLUS", "LITERAL- UIDPLUS"
 	const enough = "Account exceeded command or bandwidth limits. (Failure)"
-	// large answers messages of 5,000 octets.
+	// large gives an answer to the second message.
 	large := func(answer string) func(int) string {
 		return func(size int) string {
 			if size > 4096 {
@@ -58,65 +53,45 @@ func TestRefusals(t *testing.T) {
 		name   string
 		s      script
 		faults []deliver.Fault
-		err    deliver.Fault // of Commit, landed if there is none
-		text   string        // of that error, or else the second's
+		err    deliver.Fault // of Commit
+		text   string        // of that error; without one, of that of the second message
 		hint   string
 	}{
-		{"none", script{caps: plus}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
-		{"without LITERAL+", script{}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
-		{"no room for one", script{caps: plus, answer: only(1, "NO [OVERQUOTA] full")},
-			[]deliver.Fault{landed, deliver.FaultOperator, landed}, landed, `[OVERQUOTA] "full"`, "quota"},
-		{"no room for one that waits", script{caps: minus, consent: large("NO [OVERQUOTA] full")},
-			[]deliver.Fault{landed, deliver.FaultOperator, landed}, landed, `[OVERQUOTA] "full"`, "quota"},
-		{"no room", script{caps: plus, answer: always("NO [OVERQUOTA] full")},
-			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "OVERQUOTA", "quota"},
-		{"too big", script{caps: plus, answer: only(1, "NO [TOOBIG] no")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "TOOBIG", "size"},
-		{"too big to be sent", script{caps: minus, consent: large("NO [TOOBIG] no")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "TOOBIG", "size"},
-		{"limit", script{caps: plus + " APPENDLIMIT=4000"},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "APPENDLIMIT 4000", "size"},
-		{"limit of nothing", script{caps: plus + " APPENDLIMIT=0"}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
-		{"limit, and no room", script{caps: plus + " APPENDLIMIT=4000", answer: always("NO [OVERQUOTA] full")},
-			[]deliver.Fault{left, deliver.FaultMessage, left}, deliver.FaultOperator, "OVERQUOTA", "quota"},
-		{"a code in lower case", script{caps: plus, answer: always("no [TryCreate] gone")},
-			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "gone", "create_folder: true"},
-		{"folder gone", script{caps: plus, answer: always("NO [TRYCREATE] gone")},
-			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "gone", "create_folder: true"},
-		{"busy", script{caps: plus, answer: only(1, "NO [INUSE] wait")},
-			[]deliver.Fault{landed, left, landed}, deliver.FaultTemporary, "INUSE", ""},
-		{"busy, before more was sent", script{caps: minus, consent: large("NO [UNAVAILABLE] wait")},
-			[]deliver.Fault{landed, left, left}, deliver.FaultTemporary, "UNAVAILABLE", ""},
-		{"no reason", script{caps: plus, answer: only(1, "NO so")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, `NO "so"`, "about this one"},
-		{"no reason from then on", script{caps: plus, answer: func(n int) string {
+		{name: "none", s: script{caps: plus}, faults: []deliver.Fault{landed, landed, landed}, err: landed},
+		{name: "without LITERAL+", s: script{}, faults: []deliver.Fault{landed, landed, landed}, err: landed},
+		{name: "no room for one", s: script{caps: plus, answer: answerOnly(1, "NO [OVERQUOTA] full")}, faults: []deliver.Fault{landed, deliver.FaultOperator, landed}, err: landed, text: `[OVERQUOTA] "full"`, hint: "quota"},
+		{name: "no room for one that waits", s: script{caps: minus, consent: large("NO [OVERQUOTA] full")}, faults: []deliver.Fault{landed, deliver.FaultOperator, landed}, err: landed, text: `[OVERQUOTA] "full"`, hint: "quota"},
+		{name: "no room", s: script{caps: plus, answer: answerAlways("NO [OVERQUOTA] full")}, faults: []deliver.Fault{unreported, unreported, unreported}, err: deliver.FaultOperator, text: "OVERQUOTA", hint: "quota"},
+		{name: "too big", s: script{caps: plus, answer: answerOnly(1, "NO [TOOBIG] no")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: "TOOBIG", hint: "size"},
+		{name: "too big to be sent", s: script{caps: minus, consent: large("NO [TOOBIG] no")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: "TOOBIG", hint: "size"},
+		{name: "limit", s: script{caps: plus + " APPENDLIMIT=4000"}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: "APPENDLIMIT 4000", hint: "size"},
+		{name: "limit of nothing", s: script{caps: plus + " APPENDLIMIT=0"}, faults: []deliver.Fault{landed, landed, landed}, err: landed},
+		{name: "limit, and no room", s: script{caps: plus + " APPENDLIMIT=4000", answer: answerAlways("NO [OVERQUOTA] full")}, faults: []deliver.Fault{unreported, deliver.FaultMessage, unreported}, err: deliver.FaultOperator, text: "OVERQUOTA", hint: "quota"},
+		{name: "a code in lower case", s: script{caps: plus, answer: answerAlways("no [TryCreate] gone")}, faults: []deliver.Fault{unreported, unreported, unreported}, err: deliver.FaultOperator, text: "gone", hint: "create_folder: true"},
+		{name: "folder gone", s: script{caps: plus, answer: answerAlways("NO [TRYCREATE] gone")}, faults: []deliver.Fault{unreported, unreported, unreported}, err: deliver.FaultOperator, text: "gone", hint: "create_folder: true"},
+		{name: "busy", s: script{caps: plus, answer: answerOnly(1, "NO [INUSE] wait")}, faults: []deliver.Fault{landed, unreported, landed}, err: deliver.FaultTemporary, text: "INUSE"},
+		{name: "busy, before more was sent", s: script{caps: minus, consent: large("NO [UNAVAILABLE] wait")}, faults: []deliver.Fault{landed, unreported, unreported}, err: deliver.FaultTemporary, text: "UNAVAILABLE"},
+		{name: "no reason", s: script{caps: plus, answer: answerOnly(1, "NO so")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: `NO "so"`, hint: "about this one"},
+		{name: "no reason from then on", s: script{caps: plus, answer: func(n int) string {
 			if n == 0 {
 				return ""
 			}
 			return "NO so"
-		}}, []deliver.Fault{landed, deliver.FaultTemporary, deliver.FaultTemporary}, landed, `NO "so"`, ""},
-		{"over a limit", script{caps: plus, answer: only(1, "NO [LIMIT] too large")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "LIMIT", "about this one"},
-		{"over a limit, before it was sent", script{caps: minus, consent: large("NO [LIMIT] too large")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "LIMIT", "about this one"},
-		{"over a limit for all", script{caps: plus, answer: always("NO [LIMIT] too often")},
-			[]deliver.Fault{left, left, left}, deliver.FaultTemporary, "LIMIT", ""},
-		{"as much as Gmail takes in a day", script{caps: plus, answer: only(1, "NO [OVERQUOTA] "+enough)},
-			[]deliver.Fault{landed, left, landed}, deliver.FaultTemporary, enough, "a later fetch brings the rest"},
-		{"the same without its code", script{caps: plus, answer: only(1, "NO [ALERT] "+enough)},
-			[]deliver.Fault{landed, left, landed}, deliver.FaultTemporary, enough, "a later fetch brings the rest"},
-		{"bad", script{caps: plus, answer: only(1, "BAD what")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, `BAD "what"`, "about this one"},
-		{"no reason for all", script{caps: plus, answer: always("NO so")},
-			[]deliver.Fault{left, left, left}, deliver.FaultTemporary, `NO "so"`, ""},
-		{"long text", script{caps: plus, answer: only(1, "NO "+strings.Repeat("x", 10_000)+"{5000}")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "xxx", ""},
+		}}, faults: []deliver.Fault{landed, deliver.FaultTemporary, deliver.FaultTemporary}, err: landed, text: `NO "so"`},
+		{name: "over a limit", s: script{caps: plus, answer: answerOnly(1, "NO [LIMIT] too large")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: "LIMIT", hint: "about this one"},
+		{name: "over a limit, before it was sent", s: script{caps: minus, consent: large("NO [LIMIT] too large")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: "LIMIT", hint: "about this one"},
+		{name: "over a limit for all", s: script{caps: plus, answer: answerAlways("NO [LIMIT] too often")}, faults: []deliver.Fault{unreported, unreported, unreported}, err: deliver.FaultTemporary, text: "LIMIT"},
+		{name: "as much as Gmail takes in a day", s: script{caps: plus, answer: answerOnly(1, "NO [OVERQUOTA] "+enough)}, faults: []deliver.Fault{landed, unreported, landed}, err: deliver.FaultTemporary, text: enough, hint: "a later fetch brings the rest"},
+		{name: "the same without its code", s: script{caps: plus, answer: answerOnly(1, "NO [ALERT] "+enough)}, faults: []deliver.Fault{landed, unreported, landed}, err: deliver.FaultTemporary, text: enough, hint: "a later fetch brings the rest"},
+		{name: "bad", s: script{caps: plus, answer: answerOnly(1, "BAD what")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: `BAD "what"`, hint: "about this one"},
+		{name: "no reason for all", s: script{caps: plus, answer: answerAlways("NO so")}, faults: []deliver.Fault{unreported, unreported, unreported}, err: deliver.FaultTemporary, text: `NO "so"`},
+		{name: "long text", s: script{caps: plus, answer: answerOnly(1, "NO "+strings.Repeat("x", 10_000)+"{5000}")}, faults: []deliver.Fault{landed, deliver.FaultMessage, landed}, err: landed, text: "xxx"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t, options(test.s.start(t), durable.OS, t.TempDir()))
 			b, _ := stage(t, s, "Subject: a\r\n\r\n", "Subject: b\r\n\r\n"+strings.Repeat("x", 5000)+"\r\n", "Subject: c\r\n\r\n")
 			receipts, err := commit(t.Context(), b)
-			if got := faultOf(err); got != test.err {
+			if got := delivertest.FaultOf(err); got != test.err {
 				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
 			}
 			if e, ok := errors.AsType[*deliver.Error](err); ok && (!e.Untaken || e.Blameless) {
@@ -124,9 +99,9 @@ func TestRefusals(t *testing.T) {
 			}
 			for n, want := range test.faults {
 				r, reported := receipts[deliver.Ticket(n)]
-				got := left
+				got := unreported
 				if reported {
-					got = faultOf(r.Err)
+					got = delivertest.FaultOf(r.Err)
 				}
 				if got != want {
 					t.Errorf("message %d: fault %d, want %d: %v", n, got, want, r.Err)
@@ -144,25 +119,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestRefusalOfOne sends a single message, which may be the reason itself.
+// TestRefusalOfOne sends a single message. Some refusals are about that message itself.
 func TestRefusalOfOne(t *testing.T) {
-	for answer, itself := range map[string]bool{
+	for answer, ofMessage := range map[string]bool{
 		"NO so":                true,
 		"NO [LIMIT] too large": true,
 		"NO [OVERQUOTA] full":  false,
 		"NO [INUSE] wait":      false,
 	} {
-		script := script{caps: "LITERAL+ UIDPLUS", answer: always(answer)}
+		script := script{caps: "LITERAL+ UIDPLUS", answer: answerAlways(answer)}
 		b, _ := stage(t, open(t, options(script.start(t), durable.OS, t.TempDir())), "Subject: a\r\n\r\n")
 		receipts, err := commit(t.Context(), b)
-		if reported := len(receipts) == 1 && receipts[0].Err != nil; reported != itself || (err == nil) != itself {
+		if reported := len(receipts) == 1 && receipts[0].Err != nil; reported != ofMessage || (err == nil) != ofMessage {
 			t.Errorf("%s: %+v, %v", answer, receipts, err)
 		}
 	}
 }
 
-// TestFull sends ever smaller and ever larger messages to a mailbox that has no
-// room: what is larger than one that did not fit is not even sent.
+// TestFull sends messages of several sizes to a mailbox without room. A message that is not
+// smaller than one that was refused is not sent.
 func TestFull(t *testing.T) {
 	script := script{caps: "LITERAL-", consent: func(size int) string {
 		if size > 100 {
@@ -181,22 +156,22 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestBroken has the server fail over the second of three messages. What was
-// not reported stays promised, and nothing waits for ever.
-func TestBroken(t *testing.T) {
+// TestConnectionBroken has the server fail at the second of three messages. That message and
+// the next get no receipt, and Commit does not hang.
+func TestConnectionBroken(t *testing.T) {
 	for _, test := range []struct {
 		name, answer string
 		check        func(error) bool
 	}{
 		// A server that has not read all hangs up with a reset.
-		{"hang up", hangUp, func(err error) bool {
+		{name: "hang up", answer: hangUp, check: func(err error) bool {
 			return strings.Contains(err.Error(), "closed the connection") || errors.Is(err, syscall.ECONNRESET)
 		}},
-		{"bye", "* BYE so long", func(err error) bool { return strings.Contains(err.Error(), "so long") }},
-		{"nonsense", "* \x00(((", func(err error) bool { return strings.Contains(err.Error(), "out of step") }},
-		{"endless", "* OK " + strings.Repeat("x", 17<<20), func(err error) bool { return strings.Contains(err.Error(), "endless") }},
-		{"without end", strings.Repeat("* OK "+strings.Repeat("x", 8<<20)+"\r\n", 4) + "* OK", func(err error) bool { return strings.Contains(err.Error(), "endless") }},
-		{"hang", hang, func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
+		{name: "bye", answer: "* BYE so long", check: func(err error) bool { return strings.Contains(err.Error(), "so long") }},
+		{name: "nonsense", answer: "* \x00(((", check: func(err error) bool { return strings.Contains(err.Error(), "out of step") }},
+		{name: "endless", answer: "* OK " + strings.Repeat("x", 17<<20), check: func(err error) bool { return strings.Contains(err.Error(), "endless") }},
+		{name: "without end", answer: strings.Repeat("* OK "+strings.Repeat("x", 8<<20)+"\r\n", 4) + "* OK", check: func(err error) bool { return strings.Contains(err.Error(), "endless") }},
+		{name: "hang", answer: hang, check: func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			script := script{caps: "LITERAL+ UIDPLUS"}
@@ -225,7 +200,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// TestCommitContext cancels while the server hangs.
+// TestCommitContext cancels the context of Commit while the server hangs.
 func TestCommitContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
@@ -240,13 +215,13 @@ func TestCommitContext(t *testing.T) {
 // plainResponse is what PLAIN sends (RFC 4616 §2), in base64.
 var plainResponse = base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + pass))
 
-// TestLogin covers how a session begins.
+// TestLogin checks the beginning of a session: the greeting, the login and the folder.
 func TestLogin(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		s      script
 		starts remote.Security
-		want   string // in the error, or in what was said if there is none
+		want   string // in the error; without one, in the commands
 		fault  deliver.Fault
 	}{
 		{name: "SASL", s: script{caps: "AUTH=PLAIN SASL-IR"}, starts: remote.PlainText, want: "AUTHENTICATE PLAIN AG"},
@@ -276,8 +251,8 @@ func TestLogin(t *testing.T) {
 			o.Server.Security = test.starts
 			_, err := open(t, o).Begin(t.Context())
 			if err == nil {
-				if said := test.s.commands(); !strings.Contains(said, test.want) {
-					t.Errorf("%q was said, want %q", said, test.want)
+				if got := test.s.commands(); !strings.Contains(got, test.want) {
+					t.Errorf("the client sent %q, want %q", got, test.want)
 				}
 				return
 			}
@@ -295,10 +270,10 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestCutSpool takes the last two octets of a message out of the spool: as many
-// as end a command. The sink reads 32 KiB at once, so that nothing else is
-// missing of some of these.
-func TestCutSpool(t *testing.T) {
+// TestTruncatedSpool removes the last two octets of a message from the spool, as many as the
+// CRLF after a literal has. The sink reads 32 KiB at once, so that for some sizes only the
+// last read is short.
+func TestTruncatedSpool(t *testing.T) {
 	for _, caps := range []string{"", "LITERAL- UIDPLUS", "LITERAL+ UIDPLUS"} {
 		for _, size := range []int{1000, 10_000, 32<<10 + 2, 64<<10 + 2} {
 			t.Run(fmt.Sprintf("%s, %d octets", caps, size), func(t *testing.T) {
@@ -330,10 +305,10 @@ func TestCutSpool(t *testing.T) {
 	}
 }
 
-// TestRefusalOfAnother has the server refuse a literal while it has not
-// answered the message before: of that, nothing is known.
-func TestRefusalOfAnother(t *testing.T) {
-	script := script{caps: "LITERAL-", answer: always(hang), consent: func(size int) string {
+// TestRefusalBeforeAnswer has the server refuse a literal before it has answered the message
+// before. That message gets no receipt.
+func TestRefusalBeforeAnswer(t *testing.T) {
+	script := script{caps: "LITERAL-", answer: answerAlways(hang), consent: func(size int) string {
 		if size > 4096 {
 			return "NO [TOOBIG] no"
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// A server that hangs costs all that wait for it one silence, not one each: when
-// it is reached, and when it has mail.
+// Eight batches that wait for a hanging server wait for about one timeout together, not for
+// one each, whether it hangs at once or at APPEND.
 func TestHungServer(t *testing.T) {
 	for name, hangs := range map[string]string{"at once": "", "at APPEND": "APPEND"} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +54,8 @@ func TestHungServer(t *testing.T) {
 	}
 }
 
-// Who is cancelled while he connects says nothing of the server to those that wait.
+// If a batch is cancelled while it connects, the batches that wait for the connection do not
+// fail.
 func TestCancelledWhileOthersWait(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -93,6 +94,7 @@ func TestCancelledWhileOthersWait(t *testing.T) {
 	})
 }
 
+// deliverTo delivers a message in a batch of its own.
 func deliverTo(t *testing.T, s deliver.Sink, message string) error {
 	b, err := prepare(t, s, message)
 	if err != nil {
@@ -103,6 +105,7 @@ func deliverTo(t *testing.T, s deliver.Sink, message string) error {
 	return err
 }
 
+// prepare stages and prepares a message.
 func prepare(t *testing.T, s deliver.Sink, message string) (deliver.Batch, error) {
 	b, err := s.Begin(t.Context())
 	if err != nil {
@@ -119,8 +122,8 @@ func prepare(t *testing.T, s deliver.Sink, message string) (deliver.Batch, error
 	return b, nil
 }
 
-// hangAt answers all commands up to one that it does not; an empty one is the
-// greeting.
+// hangAt serves a connection until a command with the verb at, which it never answers. If at
+// is empty, it does not even send a greeting.
 func hangAt(conn net.Conn, at string) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)

@@ -52,6 +52,7 @@ func serve(t *testing.T, caps ...goimap.Cap) *memory {
 	return serveTLS(t, remote.PlainText, nil, caps...)
 }
 
+// serveTLS starts a server with TLS as security says.
 func serveTLS(t *testing.T, security remote.Security, config *tls.Config, caps ...goimap.Cap) *memory {
 	t.Helper()
 	account := imapmemserver.NewUser(user, pass)
@@ -89,7 +90,7 @@ func serveTLS(t *testing.T, security remote.Security, config *tls.Config, caps .
 	return m
 }
 
-// listener notes the connections.
+// listener records the connections.
 type listener struct {
 	net.Listener
 	m *memory
@@ -134,7 +135,7 @@ func (s *session) Close() error {
 
 type literal struct{ *bytes.Reader }
 
-// wait waits until nobody is connected any more.
+// wait waits until no client is connected.
 func (m *memory) wait() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -143,12 +144,14 @@ func (m *memory) wait() {
 	}
 }
 
+// texts returns the messages that were stored.
 func (m *memory) texts() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.took)
 }
 
+// options returns options for a server without TLS.
 func options(addr string, fsys durable.FS, dir string) imap.Options {
 	return imap.Options{
 		Server: remote.Server{Addr: addr, Security: remote.PlainText, User: user, Secret: secret, Timeout: time.Minute},
@@ -166,8 +169,8 @@ func open(t *testing.T, o imap.Options) *imap.Sink {
 	return s
 }
 
-// strict claims to be exactly once, which it is as long as nobody takes mail
-// away: so the suite asks for all that it can.
+// strict claims the guarantee ExactlyOnce, so that the suite checks Settle fully. The claim is
+// true as long as nobody removes mail from the folder.
 type strict struct{ *imap.Sink }
 
 func (s strict) Profile() deliver.Profile {
@@ -176,7 +179,7 @@ func (s strict) Profile() deliver.Profile {
 	return p
 }
 
-// canon is what the sink documents that it changes.
+// canon returns a message with the changes that the sink documents.
 func canon(wire string) string {
 	wire = strings.ReplaceAll(wire, "\x00", "\x80")
 	wire = strings.ReplaceAll(strings.ReplaceAll(wire, "\r\n", "\n"), "\n", "\r\n")
@@ -193,7 +196,7 @@ type stored struct {
 	date  time.Time
 }
 
-// mailbox reads a folder.
+// mailbox returns the messages of the folder.
 func mailbox(o imap.Options) ([]stored, error) {
 	conn, err := o.Server.Connect(context.Background())
 	if err != nil {

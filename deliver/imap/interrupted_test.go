@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
@@ -31,7 +32,7 @@ func TestInterrupted(t *testing.T) {
 				if err != nil || len(receipts) != 2 || receipts[1].Err != nil {
 					t.Errorf("%s: %q: %+v, %v", caps, test.says, receipts, err)
 				}
-				if err = receipts[0].Err; faultOf(err) != deliver.FaultMessage {
+				if err = receipts[0].Err; delivertest.FaultOf(err) != deliver.FaultMessage {
 					t.Errorf("%s: %q: %v", caps, test.says, err)
 				}
 			} else if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || e.Untaken || len(receipts) > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/deliver/imap"
@@ -33,6 +34,7 @@ func corpus(t *testing.T) map[string]string {
 	return messages
 }
 
+// arrived is when all messages of the tests have arrived.
 var arrived = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // stage stages messages and prepares the batch.
@@ -56,7 +58,7 @@ func stage(t *testing.T, s deliver.Sink, messages ...string) (deliver.Batch, []d
 	return b, promises
 }
 
-// commit returns the receipts by ticket.
+// commit commits a batch and returns the receipts by ticket.
 func commit(ctx context.Context, b deliver.Batch) (map[deliver.Ticket]deliver.Receipt, error) {
 	receipts := make(map[deliver.Ticket]deliver.Receipt)
 	err := b.Commit(ctx, func(r deliver.Receipt) error {
@@ -69,6 +71,7 @@ func commit(ctx context.Context, b deliver.Batch) (map[deliver.Ticket]deliver.Re
 	return receipts, err
 }
 
+// put delivers messages in one batch. All must land.
 func put(t *testing.T, s deliver.Sink, messages ...string) {
 	t.Helper()
 	b, _ := stage(t, s, messages...)
@@ -92,8 +95,8 @@ func startDovecot(t *testing.T, config string, mechanisms ...string) *servertest
 	return s
 }
 
-// TestDovecotLogins has more sinks than the server has processes for logins,
-// which stay as long as their connections are encrypted.
+// TestDovecotLogins has more sinks than Dovecot has login processes. Each encrypted connection
+// occupies one, so that the sinks must share their connections.
 func TestDovecotLogins(t *testing.T) {
 	d := startDovecot(t, "service imap-login {\n process_limit = 8\n}\n")
 	o := options(d.TLSAddr, durable.OS, t.TempDir())
@@ -107,8 +110,8 @@ func TestDovecotLogins(t *testing.T) {
 	}
 }
 
-// TestDovecotOneConnection has sinks for several folders of a user to whom the server
-// grants one connection. Whoever may have it asks for his own folder.
+// TestDovecotOneConnection has sinks for several folders of a user, for whom the server allows
+// one connection. The sinks share it, and each uses its own folder.
 func TestDovecotOneConnection(t *testing.T) {
 	d := startDovecot(t, "protocol imap {\n mail_max_userip_connections = 1\n}\n")
 	o := options(d.Addr, durable.OS, t.TempDir())
@@ -141,7 +144,7 @@ func TestDovecotOneConnection(t *testing.T) {
 		expect(deliver.Landed)
 	}
 	o.Login = "of nobody else"
-	if _, err := open(t, o).Begin(t.Context()); faultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), "LIMIT") {
+	if _, err := open(t, o).Begin(t.Context()); delivertest.FaultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), "LIMIT") {
 		t.Errorf("a second connection: %v", err)
 	}
 }
@@ -233,13 +236,13 @@ plugin {
 	if err != nil || len(receipts) != 2 || receipts[0].Err != nil {
 		t.Fatalf("%+v, %v", receipts, err)
 	}
-	overQuota(t, receipts[1].Err)
+	wantQuotaError(t, receipts[1].Err)
 	b, _ = stage(t, s, big, big)
 	receipts, err = commit(t.Context(), b)
 	if len(receipts) != 0 {
 		t.Errorf("a full mailbox was held against the messages: %+v", receipts)
 	}
-	overQuota(t, err)
+	wantQuotaError(t, err)
 	if got, err := mailbox(o); len(got) != 1 || err != nil {
 		t.Errorf("%d messages, %v", len(got), err)
 	}
@@ -257,7 +260,7 @@ plugin {
 	o := options(d.Addr, durable.OS, t.TempDir())
 	b, _ := stage(t, open(t, o), letter("a", 1), letter("b", 30_000), letter("c", 1))
 	receipts, err := commit(t.Context(), b)
-	if err != nil || len(receipts) != 3 || faultOf(receipts[1].Err) != deliver.FaultMessage {
+	if err != nil || len(receipts) != 3 || delivertest.FaultOf(receipts[1].Err) != deliver.FaultMessage {
 		t.Errorf("%+v, %v", receipts, err)
 	}
 	if got, err := mailbox(o); len(got) != 2 || err != nil {
@@ -265,7 +268,8 @@ plugin {
 	}
 }
 
-func overQuota(t *testing.T, err error) {
+// wantQuotaError checks that an error is about a quota.
+func wantQuotaError(t *testing.T, err error) {
 	t.Helper()
 	e, ok := errors.AsType[*deliver.Error](err)
 	if !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Error(), "OVERQUOTA") || !strings.Contains(e.Hint, "quota") {
@@ -273,15 +277,15 @@ func overQuota(t *testing.T, err error) {
 	}
 }
 
-// oneByOne has a Dovecot that takes one message in an APPEND.
-const oneByOne = "imap_capability = IMAP4rev1 LITERAL+ UIDPLUS\n"
+// noMultiAppend is a configuration of Dovecot without MULTIAPPEND.
+const noMultiAppend = "imap_capability = IMAP4rev1 LITERAL+ UIDPLUS\n"
 
-// TestDovecotKilled kills the server in the middle of a batch.
+// TestDovecotKilled kills the server in the middle of a batch. Each message must arrive once.
 func TestDovecotKilled(t *testing.T) {
-	d := startDovecot(t, oneByOne)
+	d := startDovecot(t, noMultiAppend)
 	o := options(d.Addr, durable.OS, t.TempDir())
 	s := open(t, o)
-	messages := numbered(300, 3000)
+	messages := numberedMessages(300, 3000)
 	b, promises := stage(t, s, messages...)
 	reported := make(map[deliver.Ticket]bool)
 	err := b.Commit(t.Context(), func(r deliver.Receipt) error {
@@ -300,12 +304,13 @@ func TestDovecotKilled(t *testing.T) {
 		t.Fatal("the server was killed too late")
 	}
 	d.Restart()
-	again(t, s, messages, promises, reported)
-	once(t, o, messages)
+	settleAndDeliver(t, s, messages, promises, reported)
+	wantEachOnce(t, o, messages)
 }
 
-// again settles what was not reported, and delivers what has not landed.
-func again(t *testing.T, s *imap.Sink, messages []string, promises []deliver.Promise, reported map[deliver.Ticket]bool) {
+// settleAndDeliver settles the promises that were not reported, and delivers the messages
+// that have not landed.
+func settleAndDeliver(t *testing.T, s *imap.Sink, messages []string, promises []deliver.Promise, reported map[deliver.Ticket]bool) {
 	t.Helper()
 	var lost []string
 	for i, p := range promises {
@@ -324,8 +329,8 @@ func again(t *testing.T, s *imap.Sink, messages []string, promises []deliver.Pro
 	put(t, s, lost...)
 }
 
-// once checks that each message is in the folder once.
-func once(t *testing.T, o imap.Options, messages []string) {
+// wantEachOnce checks that the folder holds each of the messages once, and no others.
+func wantEachOnce(t *testing.T, o imap.Options, messages []string) {
 	t.Helper()
 	got, err := mailbox(o)
 	if err != nil {
@@ -345,8 +350,8 @@ func once(t *testing.T, o imap.Options, messages []string) {
 	}
 }
 
-// numbered makes messages of which every other is of at least size octets.
-func numbered(n, size int) []string {
+// numberedMessages returns n messages; every other one has at least size octets.
+func numberedMessages(n, size int) []string {
 	list := make([]string, n)
 	for i := range list {
 		list[i] = fmt.Sprintf("Message-ID: <%d@example.org>\r\n\r\n%s\r\n", i, strings.Repeat("x", i%2*size))
@@ -354,11 +359,11 @@ func numbered(n, size int) []string {
 	return list
 }
 
-// TestRoundTrips has the answers to a hundred messages wait until all of them
-// were sent. A client that waits for an answer before that waits for ever.
-func TestRoundTrips(t *testing.T) {
+// TestPipelining holds back the answers to a hundred messages until all of them were sent. A
+// client that waits for an answer earlier waits for ever.
+func TestPipelining(t *testing.T) {
 	const total, flight = 2000, 100
-	d := startDovecot(t, oneByOne+"mail_fsync = never\n")
+	d := startDovecot(t, noMultiAppend+"mail_fsync = never\n")
 	sent := make(chan struct{}, total)
 	answers := 0
 	addr := proxy(t, d.Addr, hooks{
@@ -383,11 +388,11 @@ func TestRoundTrips(t *testing.T) {
 	})
 	o := options(addr, durable.OS, t.TempDir())
 	s := open(t, o)
-	messages := numbered(total, 5000)
+	messages := numberedMessages(total, 5000)
 	put(t, s, messages...)
 	if answers != total || len(sent) != 0 {
 		t.Errorf("%d answers, %d messages more than that", answers, len(sent))
 	}
 	o.Server.Addr = d.Addr
-	once(t, o, messages)
+	wantEachOnce(t, o, messages)
 }

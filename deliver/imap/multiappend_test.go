@@ -9,13 +9,15 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-const together = "LITERAL+ UIDPLUS MULTIAPPEND"
+// multiAppend are the capabilities for several messages in one APPEND (RFC 3502).
+const multiAppend = "LITERAL+ UIDPLUS MULTIAPPEND"
 
-// five are messages that are more than 4,096 octets in all.
-func five() []string {
+// fiveMessages returns messages of more than 4,096 octets in all.
+func fiveMessages() []string {
 	list := make([]string, 5)
 	for i := range list {
 		list[i] = fmt.Sprintf("Subject: %d\r\n\r\n%s\r\n", i, strings.Repeat("x", 1000))
@@ -23,18 +25,20 @@ func five() []string {
 	return list
 }
 
-// about answers no if one of the texts has a subject.
-func about(subject, no string) func(texts ...string) string {
+// refuseSubject returns a function that returns an answer if the subject of one of the texts
+// begins with subject, and otherwise accepts them.
+func refuseSubject(subject, answer string) func(texts ...string) string {
 	return func(texts ...string) string {
 		if slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(text, "Subject: "+subject) }) {
-			return no
+			return answer
 		}
 		return ""
 	}
 }
 
-// TestTogether sends five messages in one APPEND.
-func TestTogether(t *testing.T) {
+// TestMultiAppend sends five messages in one APPEND. If it is refused, they are sent one by
+// one.
+func TestMultiAppend(t *testing.T) {
 	all := func(f deliver.Fault) []deliver.Fault { return []deliver.Fault{f, f, f, f, f} }
 	but := func(f deliver.Fault) []deliver.Fault { return []deliver.Fault{landed, landed, f, landed, landed} }
 	for _, test := range []struct {
@@ -42,49 +46,49 @@ func TestTogether(t *testing.T) {
 		caps    string
 		no      func(texts ...string) string
 		faults  []deliver.Fault
-		err     deliver.Fault // of Commit, landed if there is none
+		err     deliver.Fault // of Commit
 		appends int           // commands
 	}{
-		{"taken", together, about("none", ""), all(landed), landed, 1},
-		{"without MULTIAPPEND", "LITERAL+ UIDPLUS", about("none", ""), all(landed), landed, 5},
-		{"without LITERAL+", "UIDPLUS MULTIAPPEND", about("none", ""), all(landed), landed, 5},
-		{"without UIDPLUS", "LITERAL+ MULTIAPPEND", about("none", ""), all(landed), landed, 5},
-		{"one refused", together, about("2", "NO so"), but(deliver.FaultMessage), landed, 6},
-		{"one too big", together, about("2", "NO [TOOBIG] no"), but(deliver.FaultMessage), landed, 6},
-		{"no room", together, about("", "NO [OVERQUOTA] full"), all(left), deliver.FaultOperator, 6},
-		{"no room for all", together, func(texts ...string) string {
+		{name: "taken", caps: multiAppend, no: refuseSubject("none", ""), faults: all(landed), err: landed, appends: 1},
+		{name: "without MULTIAPPEND", caps: "LITERAL+ UIDPLUS", no: refuseSubject("none", ""), faults: all(landed), err: landed, appends: 5},
+		{name: "without LITERAL+", caps: "UIDPLUS MULTIAPPEND", no: refuseSubject("none", ""), faults: all(landed), err: landed, appends: 5},
+		{name: "without UIDPLUS", caps: "LITERAL+ MULTIAPPEND", no: refuseSubject("none", ""), faults: all(landed), err: landed, appends: 5},
+		{name: "one refused", caps: multiAppend, no: refuseSubject("2", "NO so"), faults: but(deliver.FaultMessage), err: landed, appends: 6},
+		{name: "one too big", caps: multiAppend, no: refuseSubject("2", "NO [TOOBIG] no"), faults: but(deliver.FaultMessage), err: landed, appends: 6},
+		{name: "no room", caps: multiAppend, no: refuseSubject("", "NO [OVERQUOTA] full"), faults: all(unreported), err: deliver.FaultOperator, appends: 6},
+		{name: "no room for all", caps: multiAppend, no: func(texts ...string) string {
 			if len(texts) > 1 {
 				return "NO [OVERQUOTA] full"
 			}
 			return ""
-		}, all(landed), landed, 6},
-		{"gone", together, about("", "NO [TRYCREATE] gone"), all(left), deliver.FaultOperator, 6},
-		{"too much", together, func(texts ...string) string {
+		}, faults: all(landed), err: landed, appends: 6},
+		{name: "gone", caps: multiAppend, no: refuseSubject("", "NO [TRYCREATE] gone"), faults: all(unreported), err: deliver.FaultOperator, appends: 6},
+		{name: "too much", caps: multiAppend, no: func(texts ...string) string {
 			if len(texts) > 1 {
 				return "NO [LIMIT] too much"
 			}
 			return ""
-		}, all(landed), landed, 6},
-		{"refused without a reason", together, about("", "NO so"), all(left), deliver.FaultTemporary, 6},
-		{"hung up", together, about("", hangUp), all(left), deliver.FaultTemporary, 1},
+		}, faults: all(landed), err: landed, appends: 6},
+		{name: "refused without a reason", caps: multiAppend, no: refuseSubject("", "NO so"), faults: all(unreported), err: deliver.FaultTemporary, appends: 6},
+		{name: "hung up", caps: multiAppend, no: refuseSubject("", hangUp), faults: all(unreported), err: deliver.FaultTemporary, appends: 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var s script
-			s = script{caps: test.caps, uids: true, together: func(texts []string) string { return test.no(texts...) }, answer: func(int) string {
+			s = script{caps: test.caps, uids: true, answerMulti: func(texts []string) string { return test.no(texts...) }, answer: func(int) string {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				return test.no(s.last)
 			}}
 			sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
-			b, _ := stage(t, sink, five()...)
+			b, _ := stage(t, sink, fiveMessages()...)
 			receipts, err := commit(t.Context(), b)
-			if got := faultOf(err); got != test.err {
+			if got := delivertest.FaultOf(err); got != test.err {
 				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
 			}
 			for n, want := range test.faults {
-				got := left
+				got := unreported
 				if r, reported := receipts[deliver.Ticket(n)]; reported {
-					got = faultOf(r.Err)
+					got = delivertest.FaultOf(r.Err)
 				}
 				if got != want {
 					t.Errorf("message %d: fault %d, want %d", n, got, want)
@@ -97,9 +101,9 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestTogetherPlaces reads the UIDs of several messages. A server that tells of others
-// than there are messages may not have all: what it has is asked later.
-func TestTogetherPlaces(t *testing.T) {
+// TestMultiAppendUIDs reads the UIDs of several messages. If their number is not that of the
+// messages, the server may not have all, and Commit fails.
+func TestMultiAppendUIDs(t *testing.T) {
 	for set, want := range map[string][]string{
 		"[APPENDUID 7 3:7]":           {"3", "4", "5", "6", "7"},
 		"[APPENDUID 7 3,5,7:9]":       {"3", "5", "7", "8", "9"},
@@ -114,10 +118,10 @@ func TestTogetherPlaces(t *testing.T) {
 		"[APPENDUID 7 1:5,6:7]":       nil,
 		"":                            nil,
 	} {
-		s := script{caps: together + " IMAP4rev2", together: func([]string) string { return "OK " + set + " done" }}
+		s := script{caps: multiAppend + " IMAP4rev2", answerMulti: func([]string) string { return "OK " + set + " done" }}
 		o := options(s.start(t), durable.OS, t.TempDir())
 		sink := open(t, o)
-		b, _ := stage(t, sink, five()...)
+		b, _ := stage(t, sink, fiveMessages()...)
 		receipts, err := commit(t.Context(), b)
 		if fewer := want == nil && set != ""; (err != nil) != fewer || len(receipts) != 5 && !fewer || len(receipts) != 0 && fewer {
 			t.Fatalf("%s: %+v, %v", set, receipts, err)
@@ -135,23 +139,23 @@ func TestTogetherPlaces(t *testing.T) {
 		if _, promises := stage(t, sink, "Subject: next\r\n\r\n"); len(promises) != 1 {
 			t.Fatalf("%s: %+v", set, promises)
 		}
-		// Begin asks, and Prepare does if it has to.
+		// Begin asks for the STATUS once. Prepare asks again if the UIDs are unknown.
 		if n := strings.Count(s.commands(), "STATUS") - asked - 1; (n > 0) != (want == nil) {
 			t.Errorf("%s: the folder was looked at %d times more", set, n)
 		}
 	}
 }
 
-// TestTogetherHeads has flags and dates stand before each message.
-func TestTogetherHeads(t *testing.T) {
-	s := script{caps: together, together: func([]string) string { return "" }}
+// TestMultiAppendFlags checks the flags and dates before each message.
+func TestMultiAppendFlags(t *testing.T) {
+	s := script{caps: multiAppend, answerMulti: func([]string) string { return "" }}
 	o := options(s.start(t), durable.OS, t.TempDir())
 	o.Flags = []string{`\Seen`, "$Forwarded"}
-	messages := five()
+	messages := fiveMessages()
 	messages[1] = "Date: Sun, 1 Feb 2026 10:00:00 +0100\r\n" + messages[1]
 	put(t, open(t, o), messages...)
 	if got := s.commands(); !strings.Contains(got, `APPEND INBOX (\Seen $Forwarded) " 1-Mar-2026 12:00:00 +0000" {1016+}`) {
-		t.Errorf("the client said\n%s", got)
+		t.Errorf("the client sent\n%s", got)
 	}
 	if want := ` (\Seen $Forwarded) " 1-Feb-2026 09:00:00 +0000" {1054+}`; s.head[0] != want {
 		t.Errorf("the second message has %q, want %q", s.head[0], want)
@@ -164,12 +168,12 @@ func TestTogetherHeads(t *testing.T) {
 	}
 }
 
-// TestTogetherRefused has a server that does not understand an APPEND of several
-// messages asked no more, and another go on after it refused one.
-func TestTogetherRefused(t *testing.T) {
+// TestMultiAppendRefused has a server refuse an APPEND of several messages. After BAD or
+// [LIMIT] the sink does not try another; after other refusals it does.
+func TestMultiAppendRefused(t *testing.T) {
 	for answer, appends := range map[string]int{"BAD what": 1 + 5 + 5, "NO [LIMIT] too much": 1 + 5 + 5, "NO so": 1 + 5 + 1} {
 		refused := false
-		s := script{caps: together, uids: true, together: func([]string) string {
+		s := script{caps: multiAppend, uids: true, answerMulti: func([]string) string {
 			if refused {
 				return ""
 			}
@@ -177,25 +181,25 @@ func TestTogetherRefused(t *testing.T) {
 			return answer
 		}}
 		sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
-		put(t, sink, five()...)
-		put(t, sink, five()...)
+		put(t, sink, fiveMessages()...)
+		put(t, sink, fiveMessages()...)
 		if n := strings.Count(s.commands(), "APPEND"); n != appends || len(s.took) != 10 {
 			t.Errorf("%s: %d commands, want %d; %d messages", answer, n, appends, len(s.took))
 		}
 	}
 }
 
-// TestTogetherPartly has a server that keeps some of the messages that it refuses.
-// They are not sent again before it is known which.
-func TestTogetherPartly(t *testing.T) {
+// TestMultiAppendPartlyStored has a server store some of the messages that it refuses. They
+// are not sent again before Settle finds out which.
+func TestMultiAppendPartlyStored(t *testing.T) {
 	var s script
-	s = script{caps: together, uids: true, together: func(texts []string) string {
+	s = script{caps: multiAppend, uids: true, answerMulti: func(texts []string) string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.kept += 2
 		return "NO [OVERQUOTA] full"
 	}}
-	b, _ := stage(t, open(t, options(s.start(t), durable.OS, t.TempDir())), five()...)
+	b, _ := stage(t, open(t, options(s.start(t), durable.OS, t.TempDir())), fiveMessages()...)
 	receipts, err := commit(t.Context(), b)
 	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || e.Untaken || len(receipts) > 0 {
 		t.Errorf("Commit = %v, %+v", err, receipts)
@@ -205,13 +209,14 @@ func TestTogetherPartly(t *testing.T) {
 	}
 }
 
-// TestTogetherSilent has a server that does not tell UIDs, though it offers to, be asked
-// for each message from then on: what it took of several that it refuses could not be seen.
-func TestTogetherSilent(t *testing.T) {
-	s := script{caps: together, together: func([]string) string { return "" }, answer: func(int) string { return "" }}
+// TestMultiAppendWithoutUIDs has a server that offers UIDPLUS but sends no APPENDUID. From
+// then on messages are sent one by one, since it would not be seen which of several that
+// it refuses it has stored.
+func TestMultiAppendWithoutUIDs(t *testing.T) {
+	s := script{caps: multiAppend, answerMulti: func([]string) string { return "" }, answer: func(int) string { return "" }}
 	sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
 	for _, want := range []int{1, 6} {
-		b, _ := stage(t, sink, five()...)
+		b, _ := stage(t, sink, fiveMessages()...)
 		if receipts, err := commit(t.Context(), b); len(receipts) != 5 || err != nil {
 			t.Errorf("%d receipts, %v", len(receipts), err)
 		}
@@ -221,12 +226,12 @@ func TestTogetherSilent(t *testing.T) {
 	}
 }
 
-// TestTogetherAfterRefusal has the messages behind those of an APPEND that was refused go
-// together again.
-func TestTogetherAfterRefusal(t *testing.T) {
+// TestMultiAppendAfterRefusal checks that after a refused APPEND the messages behind it are
+// again sent together.
+func TestMultiAppendAfterRefusal(t *testing.T) {
 	var s script
 	var sent []int
-	s = script{caps: together, uids: true, together: func(texts []string) string {
+	s = script{caps: multiAppend, uids: true, answerMulti: func(texts []string) string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if sent = append(sent, len(texts)); len(sent) == 1 {
@@ -243,20 +248,19 @@ func TestTogetherAfterRefusal(t *testing.T) {
 	}
 }
 
-// TestTogetherInterrupted has a server refuse messages that were sent together, and
-// hang up before it has read them. They are sent alone on another connection, unless
-// it has taken some.
-func TestTogetherInterrupted(t *testing.T) {
-	messages := append([]string{letter("large", 7<<20)}, five()...)
+// TestMultiAppendInterrupted has a server refuse several messages and hang up before it has
+// read them. They are sent one by one on another connection, unless it has stored some.
+func TestMultiAppendInterrupted(t *testing.T) {
+	messages := append([]string{letter("large", 7<<20)}, fiveMessages()...)
 	for keeps, appends := range map[int]int{0: 1 + len(messages), 2: 1} {
-		s := script{caps: together, uids: true, interrupt: "TAG NO [TOOBIG] not so much\r\n", keeps: keeps}
+		s := script{caps: multiAppend, uids: true, interrupt: "TAG NO [TOOBIG] not so much\r\n", keeps: keeps}
 		b, _ := stage(t, open(t, options(s.start(t), durable.OS, t.TempDir())), messages...)
 		receipts, err := commit(t.Context(), b)
 		if keeps > 0 {
 			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || e.Untaken || len(receipts) > 0 {
 				t.Errorf("%d kept: Commit = %v, %+v", keeps, err, receipts)
 			}
-		} else if err != nil || len(receipts) != len(messages) || faultOf(receipts[0].Err) != deliver.FaultMessage || receipts[5].Err != nil {
+		} else if err != nil || len(receipts) != len(messages) || delivertest.FaultOf(receipts[0].Err) != deliver.FaultMessage || receipts[5].Err != nil {
 			t.Errorf("Commit = %v, %+v", err, receipts)
 		}
 		if n := strings.Count(s.commands(), "APPEND"); n != appends {
@@ -265,23 +269,23 @@ func TestTogetherInterrupted(t *testing.T) {
 	}
 }
 
-// TestTogetherUnseen has a server that does not tell how far the folder is: whether
-// it took some of what it refuses could not be seen.
-func TestTogetherUnseen(t *testing.T) {
-	s := script{caps: together, uids: true, replies: map[string]string{"STATUS": "OK done"},
-		together: func([]string) string { return "" }}
-	put(t, open(t, options(s.start(t), durable.OS, t.TempDir())), five()...)
+// TestMultiAppendWithoutUIDNEXT has a server whose STATUS lacks UIDNEXT. Messages are sent one
+// by one, since it would not be seen whether it stores some of several that it refuses.
+func TestMultiAppendWithoutUIDNEXT(t *testing.T) {
+	s := script{caps: multiAppend, uids: true, replies: map[string]string{"STATUS": "OK done"},
+		answerMulti: func([]string) string { return "" }}
+	put(t, open(t, options(s.start(t), durable.OS, t.TempDir())), fiveMessages()...)
 	if n := strings.Count(s.commands(), "APPEND"); n != 5 {
 		t.Errorf("%d commands", n)
 	}
 }
 
-// TestTogetherLimits has no more than 8 MiB in one APPEND, nor what is above the
-// server's limit.
-func TestTogetherLimits(t *testing.T) {
+// TestMultiAppendLimits checks that one APPEND has no more than 8 MiB, and no message above
+// the APPENDLIMIT of the server.
+func TestMultiAppendLimits(t *testing.T) {
 	var texts []int
 	var s script
-	s = script{caps: together + " APPENDLIMIT=5000000", uids: true, together: func(batch []string) string {
+	s = script{caps: multiAppend + " APPENDLIMIT=5000000", uids: true, answerMulti: func(batch []string) string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		texts = append(texts, len(batch))
@@ -306,9 +310,9 @@ func TestTogetherLimits(t *testing.T) {
 	}
 }
 
-// TestDovecotTogether has two thousand messages arrive in one APPEND, and others
-// in one that the server is killed over.
-func TestDovecotTogether(t *testing.T) {
+// TestDovecotMultiAppend sends two thousand messages in one APPEND, and others in one during
+// which the server is killed. Each must arrive once.
+func TestDovecotMultiAppend(t *testing.T) {
 	const total = 2000
 	d := startDovecot(t, "")
 	var appends atomic.Int32
@@ -326,7 +330,7 @@ func TestDovecotTogether(t *testing.T) {
 	}})
 	o := options(addr, durable.OS, t.TempDir())
 	s := open(t, o)
-	messages := numbered(2*total, 2000)
+	messages := numberedMessages(2*total, 2000)
 	put(t, s, messages[:total]...)
 	if n := appends.Load(); n != 1 {
 		t.Errorf("%d commands", n)
@@ -339,7 +343,7 @@ func TestDovecotTogether(t *testing.T) {
 	}
 	<-killed
 	d.Restart()
-	again(t, s, messages[total:], promises, nil)
+	settleAndDeliver(t, s, messages[total:], promises, nil)
 	o.Server.Addr = d.Addr
-	once(t, o, messages)
+	wantEachOnce(t, o, messages)
 }

@@ -11,55 +11,55 @@ import (
 	"testing"
 )
 
-// script is a server that says what a test wants it to.
+// script is an IMAP server whose answers the test determines.
 type script struct {
 	greeting string // "* OK hello" if empty
 	caps     string // besides IMAP4rev1
 	login    string // the answer to a login, "OK" if empty; after an untagged one it hangs up
-	// challenge is what a server asks at an AUTHENTICATE before login.
+	// challenge is sent at AUTHENTICATE, before the answer of login.
 	challenge string
-	// exchange, if not nil, answers an AUTHENTICATE, without its tag. ask sends a
-	// line and returns the client's next.
+	// exchange, if not nil, returns the answer to AUTHENTICATE, without the tag. ask
+	// sends a line and returns the next line of the client.
 	exchange func(command string, ask func(string) string) string
-	// consent answers a literal that waits; the empty answer gives consent.
+	// consent answers a synchronizing literal (RFC 9051 §4.3). The empty answer accepts it.
 	consent func(size int) string
-	// interrupt is what it says, the client's tag in the place of TAG, once it has
-	// read a part of a large literal; then it hangs up. keeps is how many messages
-	// it has taken in all the same.
+	// interrupt is sent in the middle of a large literal, with the tag of the client for
+	// TAG; then the server hangs up. keeps is how many messages it stores all the same.
 	interrupt string
 	keeps     int
-	// answer answers the n-th APPEND, from 0, without its tag. The empty
-	// answer is OK; hang says nothing, and hangUp closes the connection.
+	// answer returns the answer to the n-th APPEND, from 0, without the tag. The empty
+	// answer is OK. hang sends nothing, and hangUp closes the connection.
 	answer func(n int) string
-	// together answers an APPEND of several messages. Unless it is OK, none is taken.
-	together func(texts []string) string
-	// uids is whether it tells the UIDs that messages are given.
+	// answerMulti returns the answer to an APPEND of several messages. Unless that is OK,
+	// none is stored.
+	answerMulti func(texts []string) string
+	// uids is whether the answers to APPEND have APPENDUID (RFC 4315).
 	uids bool
-	// replies are those to commands by their verb, without the tag.
+	// replies are the replies to commands, by verb and without the tag.
 	replies map[string]string
-	// listed is what LIST shows.
+	// listed is the data of the reply to LIST.
 	listed string
-	// found is what a search shows, the client's tag in the place of %s.
+	// found is the reply to UID SEARCH, with the tag of the client for %s.
 	found string
-	// folder is whether there is one.
+	// folder, if not nil, returns whether the folder exists.
 	folder func() bool
 
 	mu   *sync.Mutex
 	idle *sync.Cond // signalled when a session ends
 	open int        // sessions
-	kept int        // messages, with uids
-	took []string   // whole literals
-	last string     // the last that came alone
-	head []string   // what stood between those of one APPEND
-	said []string   // commands, without their tags
+	kept int        // messages stored, if uids
+	took []string   // messages stored
+	last string     // the last message of an APPEND of one
+	head []string   // flags and dates between the messages of one APPEND
+	sent []string   // commands of the clients, without their tags
 }
 
 const (
-	hang   = "hang"
-	hangUp = "hang up"
+	hang   = "hang"    // send nothing
+	hangUp = "hang up" // close the connection
 )
 
-// start runs the script for each connection, until the test ends.
+// start starts the server, which runs until the test ends.
 func (s *script) start(t *testing.T) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -94,6 +94,7 @@ func (s *script) start(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
+// serve runs one session.
 func (s *script) serve(conn net.Conn) error {
 	r := bufio.NewReader(conn)
 	say := func(format string, args ...any) { fmt.Fprintf(conn, format+"\r\n", args...) }
@@ -110,7 +111,7 @@ func (s *script) serve(conn net.Conn) error {
 		tag, command, _ := strings.Cut(strings.TrimSpace(line), " ")
 		verb, _, _ := strings.Cut(command, " ")
 		s.mu.Lock()
-		s.said = append(s.said, command)
+		s.sent = append(s.sent, command)
 		s.mu.Unlock()
 		if verb == "UID" {
 			verb = strings.Join(strings.Fields(command)[:2], " ")
@@ -180,7 +181,7 @@ func (s *script) serve(conn net.Conn) error {
 	}
 }
 
-// take reads the literals of an APPEND and returns the answer.
+// take reads the literals of an APPEND, stores the messages, and returns the answer.
 func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer string, err error) {
 	var texts []string
 	for strings.HasSuffix(command, "}") {
@@ -220,7 +221,7 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 		}
 	}
 	if len(texts) > 1 {
-		answer = s.together(texts)
+		answer = s.answerMulti(texts)
 	} else if s.answer != nil {
 		s.mu.Lock()
 		nth := len(s.took)
@@ -248,7 +249,7 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 	return tag + " " + answer, nil
 }
 
-// wait waits until the clients that there were have gone.
+// wait waits until no client is connected.
 func (s *script) wait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -257,9 +258,9 @@ func (s *script) wait() {
 	}
 }
 
-// commands returns what clients have said.
+// commands returns the commands received so far, one on each line.
 func (s *script) commands() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Join(s.said, "\n")
+	return strings.Join(s.sent, "\n")
 }

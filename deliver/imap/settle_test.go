@@ -19,22 +19,24 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// letter is a message whose body can be cut.
+// letter returns a message with a body of size octets and the subject once more.
 func letter(subject string, size int) string {
 	return fmt.Sprintf("Message-ID: <%s@example.org>\r\nSubject: %s\r\n\r\n%s\r\n%s\r\n",
 		subject, subject, strings.Repeat("x", size), subject)
 }
 
-// TestSettleOverAnotherConnection has sinks of one user with two connections, of which one
-// knows a folder as it was before the last mail came in by the other: what is promised
-// over it is not taken for that mail.
+// TestSettleOverAnotherConnection has two connections. Mail arrives over one after the other
+// has looked at the folder. A promise that is then made over the other connection must not
+// count that mail, which has the same content, as its own.
 func TestSettleOverAnotherConnection(t *testing.T) {
 	o := options(serve(t, goimap.CapUIDPlus).addr, durable.OS, t.TempDir())
 	o.Pool, o.Login, o.Create = remote.NewPool(2), "of both", true
 	inbox := open(t, o)
 	o.Folder = "Lists"
 	lists := open(t, o)
-	meanwhile := func(do func()) { // lists has the connection that was used last
+	// whileBusy calls do while the sink of the other folder uses the connection that was used
+	// last.
+	whileBusy := func(do func()) {
 		b, _ := stage(t, lists, letter("a", 1))
 		if err := b.Commit(t.Context(), func(deliver.Receipt) error { do(); return nil }); err != nil {
 			t.Fatal(err)
@@ -48,7 +50,7 @@ func TestSettleOverAnotherConnection(t *testing.T) {
 		t.Cleanup(func() { b.Abort() })
 		return b
 	}
-	meanwhile(func() { begin() })
+	whileBusy(func() { begin() })
 	put(t, inbox, letter("a", 1))
 	b := begin()
 	if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(letter("a", 1))); err != nil {
@@ -56,7 +58,7 @@ func TestSettleOverAnotherConnection(t *testing.T) {
 	}
 	var promises []deliver.Promise
 	var err error
-	meanwhile(func() { promises, err = b.Prepare(t.Context()) })
+	whileBusy(func() { promises, err = b.Prepare(t.Context()) })
 	if err != nil || len(promises) != 1 {
 		t.Fatal(promises, err)
 	}
@@ -65,8 +67,8 @@ func TestSettleOverAnotherConnection(t *testing.T) {
 	}
 }
 
-// TestSettle cuts the connection at each point of a batch in which one message
-// comes twice, asks what has arrived, and sends the rest.
+// TestSettle breaks the connection at each point of a batch, in which one message comes
+// twice, settles the promises, and delivers the rest. Each message must arrive once.
 func TestSettle(t *testing.T) {
 	messages := []string{letter("a", 10), letter("b", 9000), letter("a", 10), letter("c", 20_000), letter("d", 0)}
 	for _, caps := range [][]goimap.Cap{nil, {goimap.CapUIDPlus}, {goimap.CapUIDPlus, goimap.CapLiteralPlus}} {
@@ -101,7 +103,7 @@ func TestSettle(t *testing.T) {
 					if err == nil {
 						t.Fatal("the connection was cut, and Commit did not notice")
 					}
-					// Else the server may still work on what it has.
+					// The server may still be storing what it has received.
 					m.wait()
 
 					o.Server.Dial = nil
@@ -135,8 +137,8 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// owner changes the folder as its owner might.
-func owner(t *testing.T, addr string, change func(*imapclient.Client) error) {
+// changeFolder changes a folder over a connection of its own, as its owner might.
+func changeFolder(t *testing.T, addr string, change func(*imapclient.Client) error) {
 	t.Helper()
 	o := options(addr, durable.OS, t.TempDir())
 	conn, err := o.Server.Connect(t.Context())
@@ -150,6 +152,7 @@ func owner(t *testing.T, addr string, change func(*imapclient.Client) error) {
 	}
 }
 
+// appendTo stores a message in a folder.
 func appendTo(c *imapclient.Client, folder, text string) error {
 	cmd := c.Append(folder, int64(len(text)), nil)
 	_, err := cmd.Write([]byte(text))
@@ -165,8 +168,9 @@ func expunge(c *imapclient.Client, folder string) error {
 	return errors.Join(err, seen.Close(), c.Expunge().Close())
 }
 
-// anew has a folder be another one, with a message unless it is empty.
-func anew(text string) func(c *imapclient.Client) error {
+// recreate returns a function that deletes the folder "work" and creates it again, with a
+// message unless text is empty.
+func recreate(text string) func(c *imapclient.Client) error {
 	return func(c *imapclient.Client) error {
 		err := errors.Join(c.Delete("work").Wait(), c.Create("work", nil).Wait())
 		if err != nil || text == "" {
@@ -176,8 +180,7 @@ func anew(text string) func(c *imapclient.Client) error {
 	}
 }
 
-// TestSettleChanged asks about messages that landed, or not, after the owner
-// changed the folder.
+// TestSettleChanged settles a promise after the owner has changed the folder.
 func TestSettleChanged(t *testing.T) {
 	a := letter("a", 10)
 	other := strings.Replace(a, "xx", "yy", 1) // same size and Message-ID
@@ -187,20 +190,20 @@ func TestSettleChanged(t *testing.T) {
 		change func(*imapclient.Client) error
 		want   deliver.Verdict
 	}{
-		{"another's mail", false, func(c *imapclient.Client) error { return appendTo(c, "work", other) }, deliver.NotLanded},
-		{"landed, and another's mail", true, func(c *imapclient.Client) error { return appendTo(c, "work", other) }, deliver.Landed},
-		{"deleted", true, func(c *imapclient.Client) error { return expunge(c, "work") }, deliver.Unknown},
-		{"folder made anew", true, anew(""), deliver.Unknown},
-		{"folder made anew with the message", true, anew(a), deliver.Landed},
-		{"folder made anew with another", true, anew(other), deliver.Unknown},
-		{"folder made anew with many others of its Message-ID, and the message", true, func(c *imapclient.Client) error {
-			err := anew("")(c)
+		{name: "another's mail", change: func(c *imapclient.Client) error { return appendTo(c, "work", other) }, want: deliver.NotLanded},
+		{name: "landed, and another's mail", lands: true, change: func(c *imapclient.Client) error { return appendTo(c, "work", other) }, want: deliver.Landed},
+		{name: "deleted", lands: true, change: func(c *imapclient.Client) error { return expunge(c, "work") }, want: deliver.Unknown},
+		{name: "folder made anew", lands: true, change: recreate(""), want: deliver.Unknown},
+		{name: "folder made anew with the message", lands: true, change: recreate(a), want: deliver.Landed},
+		{name: "folder made anew with another", lands: true, change: recreate(other), want: deliver.Unknown},
+		{name: "folder made anew with many others of its Message-ID, and the message", lands: true, change: func(c *imapclient.Client) error {
+			err := recreate("")(c)
 			for range 120 {
 				err = errors.Join(err, appendTo(c, "work", other))
 			}
 			return errors.Join(err, appendTo(c, "work", a))
-		}, deliver.Landed},
-		{"folder gone", true, func(c *imapclient.Client) error { return c.Delete("work").Wait() }, deliver.Unknown},
+		}, want: deliver.Landed},
+		{name: "folder gone", lands: true, change: func(c *imapclient.Client) error { return c.Delete("work").Wait() }, want: deliver.Unknown},
 	} {
 		for _, caps := range [][]goimap.Cap{{goimap.CapUIDPlus}, {goimap.CapUIDPlus, goimap.CapIMAP4rev2}} {
 			t.Run(fmt.Sprint(test.name, caps), func(t *testing.T) {
@@ -213,8 +216,8 @@ func TestSettleChanged(t *testing.T) {
 						t.Fatal(receipts, err)
 					}
 				}
-				owner(t, m.addr, test.change)
-				o.Folder = "INBOX" // the promise knows the folder
+				changeFolder(t, m.addr, test.change)
+				o.Folder = "INBOX" // the folder in the token counts
 				if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != test.want || err != nil {
 					t.Errorf("Settle = %v, %v, want %v", v, err, test.want)
 				}
@@ -223,16 +226,16 @@ func TestSettleChanged(t *testing.T) {
 	}
 }
 
-// TestSettleTwins asks about two messages that are alike, of which one is in the folder
-// that was made anew.
-func TestSettleTwins(t *testing.T) {
+// TestSettleEqualMessages settles the promises of two equal messages, of which a folder that
+// was created anew holds one.
+func TestSettleEqualMessages(t *testing.T) {
 	m := serve(t, goimap.CapUIDPlus)
 	o := options(m.addr, durable.OS, t.TempDir())
 	o.Folder, o.Create = "work", true
 	s := open(t, o)
 	a := letter("a", 10)
 	_, promises := stage(t, s, a, a)
-	owner(t, m.addr, anew(a))
+	changeFolder(t, m.addr, recreate(a))
 	for n, want := range []deliver.Verdict{deliver.Landed, deliver.Unknown} {
 		if v, err := s.Settle(t.Context(), promises[n].Token); v != want || err != nil {
 			t.Errorf("message %d: %v, %v, want %v", n, v, err, want)
@@ -240,9 +243,9 @@ func TestSettleTwins(t *testing.T) {
 	}
 }
 
-// TestSettleSameAgain asks about a message that the batch before, which was committed
-// meanwhile, had too.
-func TestSettleSameAgain(t *testing.T) {
+// TestSettleEqualInBatches settles the promise of a message that is equal to one of an earlier
+// batch, which was committed between Begin and Prepare.
+func TestSettleEqualInBatches(t *testing.T) {
 	for _, caps := range [][]goimap.Cap{nil, {goimap.CapUIDPlus}} {
 		s := open(t, options(serve(t, caps...).addr, durable.OS, t.TempDir()))
 		first, _ := stage(t, s, letter("a", 10))
@@ -267,9 +270,9 @@ func TestSettleSameAgain(t *testing.T) {
 	}
 }
 
-// TestSettleLooksAgain asks over one connection about messages of several batches, and
-// about one that arrives meanwhile in the place of another.
-func TestSettleLooksAgain(t *testing.T) {
+// TestSettleSeesNewMail settles promises of several batches over one connection. Settle must
+// see a message that replaces another meanwhile.
+func TestSettleSeesNewMail(t *testing.T) {
 	m := serve(t, goimap.CapUIDPlus)
 	s := open(t, options(m.addr, durable.OS, t.TempDir()))
 	a, b := letter("a", 10), letter("b", 20)
@@ -284,15 +287,15 @@ func TestSettleLooksAgain(t *testing.T) {
 			t.Errorf("Settle = %v, %v, want %v", v, err, want)
 		}
 	}
-	owner(t, m.addr, func(c *imapclient.Client) error { return appendTo(c, "INBOX", letter("c", 30)) })
+	changeFolder(t, m.addr, func(c *imapclient.Client) error { return appendTo(c, "INBOX", letter("c", 30)) })
 	settle(late, deliver.NotLanded)
 	settle(early, deliver.Landed)
-	owner(t, m.addr, func(c *imapclient.Client) error { return errors.Join(expunge(c, "INBOX"), appendTo(c, "INBOX", b)) })
+	changeFolder(t, m.addr, func(c *imapclient.Client) error { return errors.Join(expunge(c, "INBOX"), appendTo(c, "INBOX", b)) })
 	settle(late, deliver.Landed)
 }
 
-// TestSettleElsewhere asks a sink of another account.
-func TestSettleElsewhere(t *testing.T) {
+// TestSettleByAnotherSink asks sinks of another folder and of another user.
+func TestSettleByAnotherSink(t *testing.T) {
 	m := serve(t)
 	o := options(m.addr, durable.OS, t.TempDir())
 	_, promises := stage(t, open(t, o), letter("a", 10))
