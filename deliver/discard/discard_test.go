@@ -25,16 +25,15 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestSuite looks over the shoulder of the sink, which itself keeps nothing:
-// what it has read is remembered by its token, and is there for the suite when
-// the sink says so.
+// TestSuite records the messages that the sink reads, which itself stores nothing, and shows
+// those to the suite that the sink reports as landed.
 func TestSuite(t *testing.T) {
-	var w *witness
+	var w *record
 	open := func(fsys durable.FS, dir string) (deliver.Sink, error) {
-		// A place is empty until a sink was opened there once.
+		// The first sink in a directory begins a new record.
 		err := fsys.Mkdir(dir+"/seen", 0o700)
 		if err == nil {
-			w = &witness{promised: make(map[string]string)}
+			w = &record{promised: make(map[string]string)}
 		}
 		s, nerr := discard.New(true)
 		return &watched{s, w}, nerr
@@ -47,15 +46,15 @@ func TestSuite(t *testing.T) {
 	delivertest.Run(t, delivertest.Suite{Open: open, Read: read})
 }
 
-// witness is what was seen of one place.
-type witness struct {
+// record holds the messages that the sinks in one directory have read.
+type record struct {
 	mu       sync.Mutex
-	promised map[string]string // the messages by their tokens
+	promised map[string]string // messages by their tokens
 	landed   []string
 }
 
-// land has a promised message land, once.
-func (w *witness) land(token string) {
+// land moves a message from promised to landed.
+func (w *record) land(token string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if message, ok := w.promised[token]; ok {
@@ -66,7 +65,7 @@ func (w *witness) land(token string) {
 
 type watched struct {
 	deliver.Sink
-	w *witness
+	w *record
 }
 
 func (s *watched) Begin(ctx context.Context) (deliver.Batch, error) {
@@ -84,7 +83,7 @@ func (s *watched) Settle(ctx context.Context, token string) (deliver.Verdict, er
 
 type watchedBatch struct {
 	deliver.Batch
-	w        *witness
+	w        *record
 	messages []string
 	tokens   []string
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/filter"
@@ -25,6 +26,7 @@ import (
 
 func TestMain(m *testing.M) { playtest.Main(m, play) }
 
+// play runs a role of the test binary.
 func play(role string, args []string) int {
 	switch role {
 	case "tag": // a field before the message
@@ -81,31 +83,26 @@ const hello = "Subject: hello\r\n\r\nHello.\r\n"
 
 var mail = deliver.Mail{Account: "work", User: "me@example.org", Sender: "you@example.org", UID: "7"}
 
-func faultOf(err error) deliver.Fault {
-	if e, ok := errors.AsType[*deliver.Error](err); ok {
-		return e.Fault
-	}
-	return -1
-}
-
-// pass shows a message to a filter and returns what goes on.
-func pass(t *testing.T, f *filter.Filter, wire string) (v filter.Verdict, on, warning string, err error) {
+// pass runs a filter on a message. It returns the verdict, the message that is to be
+// delivered, and the warning.
+func pass(t *testing.T, f *filter.Filter, wire string) (v filter.Verdict, out, warning string, err error) {
 	t.Helper()
 	r, err := f.Run(t.Context(), mail, strings.NewReader(wire))
 	if err != nil {
 		return 0, "", "", err
 	}
 	defer r.Close()
-	for range 2 {
+	for range 2 { // the result can be read more than once
 		b, err := io.ReadAll(r.Open())
-		if err != nil || on != "" && on != string(b) {
-			t.Fatalf("%q, then %q, %v", on, b, err)
+		if err != nil || out != "" && out != string(b) {
+			t.Fatalf("%q, then %q, %v", out, b, err)
 		}
-		on = string(b)
+		out = string(b)
 	}
-	return r.Verdict, on, r.Warning, nil
+	return r.Verdict, out, r.Warning, nil
 }
 
+// The exit code decides the verdict, by default or by the codes of the options.
 func TestVerdicts(t *testing.T) {
 	own := filter.Options{Keep: []int{0, 1, 2}, Quarantine: []int{3}, Drop: []int{4}, AllowDrop: true}
 	for _, test := range []struct {
@@ -140,7 +137,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// Whatever a filter does wrong, the original goes on to the byte, or waits.
+// If a filter fails, the original message is delivered unchanged, or waits if the options
+// say so.
 func TestFailures(t *testing.T) {
 	original := "Subject: x\r\n\r\na\nb\r\r\nc\x00\r"
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -168,16 +166,16 @@ func TestFailures(t *testing.T) {
 
 		o.OnFailure = filter.Wait
 		_, _, _, err = pass(t, open(t, o), original)
-		if faultOf(err) != test.fault || !strings.Contains(err.Error(), test.warning) {
+		if delivertest.FaultOf(err) != test.fault || !strings.Contains(err.Error(), test.warning) {
 			t.Errorf("%q, with Wait: %v", test.argv, err)
 		}
 	}
 }
 
-// What a filter copies is what came, but for what its line ends cannot tell.
+// A filter that copies a message does not change it, except that every line end becomes CRLF.
 func TestLineEnds(t *testing.T) {
 	large := strings.Repeat("a line of some length\r\n", 20_000)
-	for _, test := range [][2]string{
+	for _, test := range []struct{ in, out string }{
 		{hello, hello},
 		{"", ""},
 		{"no line end", "no line end"},
@@ -188,18 +186,18 @@ func TestLineEnds(t *testing.T) {
 		{large, large},
 	} {
 		for _, role := range []string{"copy", "CRLF"} {
-			if role == "CRLF" && strings.Contains(test[0], "\r\r\n") {
+			if role == "CRLF" && strings.Contains(test.in, "\r\r\n") {
 				continue // what it writes then is up to it
 			}
-			_, on, warning, err := pass(t, open(t, filter.Options{Argv: playtest.Argv(role)}), test[0])
-			if err != nil || on != test[1] || warning != "" {
-				t.Errorf("%s of %.100q: %.100q, %q, %v", role, test[0], on, warning, err)
+			_, on, warning, err := pass(t, open(t, filter.Options{Argv: playtest.Argv(role)}), test.in)
+			if err != nil || on != test.out || warning != "" {
+				t.Errorf("%s of %.100q: %.100q, %q, %v", role, test.in, on, warning, err)
 			}
 		}
 	}
 }
 
-// A message that did not come in whole is shown to nobody.
+// A message that could not be read completely is not passed to the program.
 func TestBrokenBody(t *testing.T) {
 	touched := filepath.Join(t.TempDir(), "touched")
 	f := open(t, filter.Options{Argv: playtest.Argv("touch", touched)})
@@ -209,18 +207,18 @@ func TestBrokenBody(t *testing.T) {
 			t.Errorf("%v, %v, want %v", r, err, broken)
 		}
 	}
-	dead, cancel := context.WithCancel(t.Context())
+	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := f.Run(dead, mail, strings.NewReader(hello)); !errors.Is(err, context.Canceled) || faultOf(err) != deliver.FaultTemporary {
-		t.Errorf("with a dead context: %v", err)
+	if _, err := f.Run(cancelled, mail, strings.NewReader(hello)); !errors.Is(err, context.Canceled) || delivertest.FaultOf(err) != deliver.FaultTemporary {
+		t.Errorf("with a cancelled context: %v", err)
 	}
-	late, cancel := context.WithCancel(t.Context())
-	_, err := f.Run(late, mail, io.MultiReader(strings.NewReader(hello), readerFunc(func([]byte) (int, error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := f.Run(ctx, mail, io.MultiReader(strings.NewReader(hello), readerFunc(func([]byte) (int, error) {
 		cancel()
 		return 0, io.EOF
 	})))
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("with a context that dies: %v", err)
+		t.Errorf("with a context that is cancelled meanwhile: %v", err)
 	}
 	if _, err := os.Stat(touched); err == nil {
 		t.Error("the program was run")
@@ -235,7 +233,7 @@ func TestValuesRefused(t *testing.T) {
 	f := open(t, filter.Options{Argv: playtest.Argv("copy", "{sender}")})
 	for _, sender := range []string{"-x", "a\nb"} {
 		_, err := f.Run(t.Context(), deliver.Mail{Sender: sender}, strings.NewReader(hello))
-		if faultOf(err) != deliver.FaultMessage {
+		if delivertest.FaultOf(err) != deliver.FaultMessage {
 			t.Errorf("%q: %v", sender, err)
 		}
 	}
@@ -261,16 +259,16 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	err := open(t, filter.Options{Argv: []string{filepath.Join(t.TempDir(), "missing")}}).Check()
-	if faultOf(err) != deliver.FaultOperator {
+	if delivertest.FaultOf(err) != deliver.FaultOperator {
 		t.Error(err)
 	}
 }
 
-// A spool that fails is no failure of the filter: nothing goes on, not even
-// the original, and nothing is left behind.
+// An error of the spool is not one of the filter: no message is delivered, not even the
+// original, and no file is left in the spool.
 func TestSpoolFails(t *testing.T) {
-	good := 0
-	for n := 1; good == 0; n++ {
+	operations := 0 // until nothing fails any more
+	for n := 1; operations == 0; n++ {
 		fsys := durabletest.New()
 		fsys.OnOp(func(op durabletest.Op) error {
 			if op.N == n && op.Verb != durabletest.Remove {
@@ -284,7 +282,7 @@ func TestSpoolFails(t *testing.T) {
 		}
 		r, err := f.Run(t.Context(), mail, strings.NewReader(hello))
 		if err == nil {
-			good = n
+			operations = n
 			if on, err := io.ReadAll(r.Open()); string(on) != hello || err != nil || r.Warning != "" {
 				t.Errorf("%q, %v, %q", on, err, r.Warning)
 			}
@@ -296,13 +294,13 @@ func TestSpoolFails(t *testing.T) {
 			t.Errorf("operation %d: left: %v, open: %v", n, left, fsys.OpenFiles())
 		}
 	}
-	if good < 8 {
-		t.Errorf("only %d operations", good)
+	if operations < 8 {
+		t.Errorf("only %d operations", operations)
 	}
 }
 
-// What is larger than a file may be is that message's trouble, whether it is the
-// message or what the filter made of it.
+// If the message or the output of the filter exceeds the maximum size of a file, the message
+// is refused.
 func TestTooLargeForAFile(t *testing.T) {
 	for n := 1; n <= 3; n++ { // the original, the program's and its output
 		fsys := durabletest.New()
@@ -320,7 +318,7 @@ func TestTooLargeForAFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Run(t.Context(), mail, strings.NewReader(hello)); faultOf(err) != deliver.FaultMessage || !errors.Is(err, syscall.EFBIG) {
+		if _, err := f.Run(t.Context(), mail, strings.NewReader(hello)); delivertest.FaultOf(err) != deliver.FaultMessage || !errors.Is(err, syscall.EFBIG) {
 			t.Errorf("write %d: %v", n, err)
 		}
 		if left, _ := fsys.ReadDir("/spool"); len(left) > 0 {
@@ -329,38 +327,38 @@ func TestTooLargeForAFile(t *testing.T) {
 	}
 }
 
-// Sweep removes what a dead process left.
+// Sweep removes the files of a dead process.
 func TestSweep(t *testing.T) {
 	fsys := durabletest.New()
-	run := func(fsys *durabletest.FS) *filter.Filter {
+	open := func(fsys *durabletest.FS) *filter.Filter {
 		f, err := filter.New(filter.Options{Argv: playtest.Argv("copy"), Spool: spool.New("/spool", fsys)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return f
 	}
-	if _, err := run(fsys).Run(t.Context(), mail, strings.NewReader(hello)); err != nil {
+	if _, err := open(fsys).Run(t.Context(), mail, strings.NewReader(hello)); err != nil {
 		t.Fatal(err)
 	}
 	fsys = fsys.Kill()
 	if left, err := fsys.ReadDir("/spool"); err != nil || len(left) == 0 {
 		t.Fatalf("nothing was left: %v", err)
 	}
-	if err := run(fsys).Sweep(t.Context(), mail.Account); err != nil {
+	if err := open(fsys).Sweep(t.Context(), mail.Account); err != nil {
 		t.Error(err)
 	}
 	if left, err := fsys.ReadDir("/spool"); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	dead, cancel := context.WithCancel(t.Context())
+	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(fsys).Sweep(dead, mail.Account); !errors.Is(err, context.Canceled) {
+	if err := open(fsys).Sweep(cancelled, mail.Account); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
-// A program that hangs costs two timeouts, and one more each time that the
-// pause is over.
+// A program that hangs twice is not run for a pause of five minutes. After each pause it is
+// tried once.
 func TestProgramHangs(t *testing.T) {
 	argv := playtest.Argv("hang")
 	self, program := argv[0], filepath.Join(t.TempDir(), "program")
@@ -382,32 +380,32 @@ func TestProgramHangs(t *testing.T) {
 			}
 		}
 	}
-	const late, braked = "did not end within", "is not run again"
-	want("it hangs", late, late, braked, braked)
+	const timedOut, paused = "did not end within", "is not run again"
+	want("it hangs", timedOut, timedOut, paused, paused)
 	now = now.Add(4 * time.Minute)
-	want("it is too early", braked)
+	want("the pause is not over", paused)
 	now = now.Add(time.Minute)
-	want("it still hangs", late, braked)
+	want("it still hangs", timedOut, paused)
 	now = now.Add(5 * time.Minute)
 	if err := os.Remove(program); err != nil {
 		t.Fatal(err)
 	}
 	want("it fails at once", "find the program", "find the program")
 	install()
-	want("it hangs again", late, late, braked)
+	want("it hangs again", timedOut, timedOut, paused)
 }
 
-// With Wait, a message for which a program that hangs was not run waits.
+// With OnFailure: Wait, messages are kept back during the pause as well.
 func TestProgramHangsWait(t *testing.T) {
 	f := open(t, filter.Options{Argv: playtest.Argv("hang"), Timeout: 20 * time.Millisecond, OnFailure: filter.Wait})
 	for range 3 {
 		_, _, _, err := pass(t, f, hello)
-		if faultOf(err) != deliver.FaultTemporary {
+		if delivertest.FaultOf(err) != deliver.FaultTemporary {
 			t.Error(err)
 		}
 	}
 	_, _, _, err := pass(t, f, hello)
-	if faultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), "is not run again") {
+	if delivertest.FaultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), "is not run again") {
 		t.Error(err)
 	}
 }

@@ -17,7 +17,7 @@ func TestTooLargeForAFile(t *testing.T) {
 	t.Parallel()
 	fsys := durabletest.New()
 	fsys.OnOp(durabletest.FailNth(durabletest.Write, 2, syscall.EFBIG))
-	sink, err := mda.New(mda.Options{Argv: obey, Spool: spool.New("/spool", fsys)})
+	sink, err := mda.New(mda.Options{Argv: exitAsTold, Spool: spool.New("/spool", fsys)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,18 +43,11 @@ func deliverAll(t *testing.T, sink deliver.Sink, wire ...string) (receipts []err
 	return receipts, err
 }
 
-func faultOf(err error) deliver.Fault {
-	if e, ok := errors.AsType[*deliver.Error](err); ok {
-		return e.Fault
-	}
-	return -1
-}
+// exitAsTold is a command that ends with the exit code in the message, or kills itself. It is
+// a shell, which starts faster than the test binary: some hundred are started.
+var exitAsTold = []string{"sh", "-c", `read -r verb code; [ "$verb" = exit ] || kill -KILL $$; echo "so be $code"; exit "$code"`}
 
-// obey ends as a message says. A shell is there sooner than an agent, of which
-// some hundred are needed.
-var obey = []string{"sh", "-c", `read -r verb code; [ "$verb" = exit ] || kill -KILL $$; echo "so be $code"; exit "$code"`}
-
-// Exit codes in one batch: none holds up the next message.
+// All exit codes in one batch. None of these stops the messages behind it.
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	wire := []string{"die"}
@@ -64,13 +57,13 @@ func TestExitCodes(t *testing.T) {
 	}
 	codes := []int{-1}
 	for code := range last + 1 {
-		if code == 126 || code == 127 { // which hold up all
+		if code == 126 || code == 127 { // end the batch, see TestCannotRun
 			continue
 		}
 		wire = append(wire, fmt.Sprintf("exit %d\r\n", code))
 		codes = append(codes, code)
 	}
-	receipts, err := deliverAll(t, open(t, mda.Options{Argv: obey}), wire...)
+	receipts, err := deliverAll(t, open(t, mda.Options{Argv: exitAsTold}), wire...)
 	if err != nil || len(receipts) != len(wire) {
 		t.Fatalf("%d receipts, %v", len(receipts), err)
 	}
@@ -89,18 +82,18 @@ func TestExitCodes(t *testing.T) {
 		case 75:
 			want = deliver.FaultTemporary
 		}
-		if faultOf(err) != want || !strings.Contains(err.Error(), say) {
-			t.Errorf("exit code %d: fault %v, %v", code, faultOf(err), err)
+		if delivertest.FaultOf(err) != want || !strings.Contains(err.Error(), say) {
+			t.Errorf("exit code %d: fault %v, %v", code, delivertest.FaultOf(err), err)
 		}
 	}
 }
 
-// What the program cannot run would take no other message either.
+// Exit codes 126 and 127 mean that a program could not be run. They end the batch.
 func TestCannotRun(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{126, 127} {
 		bad := fmt.Sprintf("exit %d\r\n", code)
-		receipts, err := deliverAll(t, open(t, mda.Options{Argv: obey}), "exit 0\r\n", bad, "exit 0\r\n")
+		receipts, err := deliverAll(t, open(t, mda.Options{Argv: exitAsTold}), "exit 0\r\n", bad, "exit 0\r\n")
 		e, ok := errors.AsType[*deliver.Error](err)
 		if len(receipts) != 1 || receipts[0] != nil || !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
 			t.Errorf("exit code %d: %v, %v", code, receipts, err)
@@ -108,7 +101,7 @@ func TestCannotRun(t *testing.T) {
 	}
 }
 
-// A program that ends with 0 has taken the message, however little it read.
+// A program that exits with 0 has accepted the message, even if it has read none of it.
 func TestStdinUnread(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	for _, role := range []string{"do not read", "close"} {
@@ -160,7 +153,7 @@ func TestValuesRefused(t *testing.T) {
 	}
 	defer b.Abort()
 	for _, mail := range []deliver.Mail{{Sender: "-f"}, {Sender: "a\nb"}, {UID: "a\x00b"}, {User: "a\r"}} {
-		if _, err := b.Stage(t.Context(), mail, strings.NewReader("x")); faultOf(err) != deliver.FaultMessage {
+		if _, err := b.Stage(t.Context(), mail, strings.NewReader("x")); delivertest.FaultOf(err) != deliver.FaultMessage {
 			t.Errorf("%+v: %v", mail, err)
 		}
 	}
@@ -177,7 +170,7 @@ func TestRecipientOfTheMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Abort()
-	if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x")); faultOf(err) != deliver.FaultMessage {
+	if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x")); delivertest.FaultOf(err) != deliver.FaultMessage {
 		t.Errorf("no recipient: %v", err)
 	}
 	if _, err := b.Stage(t.Context(), deliver.Mail{Recipients: []string{"me@example.org", "you@example.org"}}, strings.NewReader("x")); err != nil {
@@ -204,7 +197,7 @@ func TestNewRefuses(t *testing.T) {
 		"mail in a shell's words": {Argv: []string{"sh", "-c", "x {sender}"}},
 	} {
 		_, err := mda.New(o)
-		if faultOf(err) != deliver.FaultOperator {
+		if delivertest.FaultOf(err) != deliver.FaultOperator {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -235,7 +228,7 @@ func TestProgramCannotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	receipts, err := deliverAll(t, open(t, mda.Options{Argv: []string{script}}), "one", "two")
-	if faultOf(err) != deliver.FaultOperator || len(receipts) != 0 {
+	if delivertest.FaultOf(err) != deliver.FaultOperator || len(receipts) != 0 {
 		t.Errorf("%v, %v", receipts, err)
 	}
 }
@@ -258,7 +251,7 @@ func TestTimeout(t *testing.T) {
 		t.Fatalf("%v, %v", receipts, err)
 	}
 	for i, err := range receipts {
-		if hangs := i%2 == 0; hangs != (err != nil) || hangs && faultOf(err) != deliver.FaultTemporary {
+		if hangs := i%2 == 0; hangs != (err != nil) || hangs && delivertest.FaultOf(err) != deliver.FaultTemporary {
 			t.Errorf("message %d: %v", i, err)
 		}
 	}
@@ -284,7 +277,7 @@ func TestValueTooLong(t *testing.T) {
 		receipts = append(receipts, r.Err)
 		return nil
 	})
-	if err != nil || len(receipts) != 2 || faultOf(receipts[0]) != deliver.FaultMessage || receipts[1] != nil {
+	if err != nil || len(receipts) != 2 || delivertest.FaultOf(receipts[0]) != deliver.FaultMessage || receipts[1] != nil {
 		t.Errorf("%v, %v", receipts, err)
 	}
 }
@@ -293,7 +286,7 @@ func TestValueTooLong(t *testing.T) {
 func TestProgramHangs(t *testing.T) {
 	sink := open(t, mda.Options{Argv: playtest.Argv("hang if asked to"), Timeout: 10 * time.Millisecond})
 	receipts, err := deliverAll(t, sink, "hang", "hang", "hang")
-	if faultOf(err) != deliver.FaultTemporary || len(receipts) != 2 {
+	if delivertest.FaultOf(err) != deliver.FaultTemporary || len(receipts) != 2 {
 		t.Fatalf("%v, %v", receipts, err)
 	}
 	if receipts, err := deliverAll(t, sink, "hang", "hang"); err != nil || len(receipts) != 2 {
@@ -326,7 +319,7 @@ func TestCancelledRun(t *testing.T) {
 		t.Errorf("reported: %+v", r)
 		return nil
 	})
-	if !errors.Is(err, context.Canceled) || faultOf(err) != deliver.FaultTemporary {
+	if !errors.Is(err, context.Canceled) || delivertest.FaultOf(err) != deliver.FaultTemporary {
 		t.Error(err)
 	}
 	if v, err := sink.Settle(t.Context(), promises[0].Token); v != deliver.Unknown || err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/mda"
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 	"github.com/mailhaul/mailhaul/testdata"
@@ -114,7 +115,7 @@ func TestMaildropExitCodes(t *testing.T) {
 	} {
 		write(t, filter, test.text, 0o600)
 		receipts, err := deliverAll(t, open(t, mda.Options{Argv: []string{program, filter}}), "Subject: x\r\n\r\nx\r\n")
-		if err != nil || len(receipts) != 1 || faultOf(receipts[0]) != test.want {
+		if err != nil || len(receipts) != 1 || delivertest.FaultOf(receipts[0]) != test.want {
 			t.Errorf("%q: %v, %v", test.text, receipts, err)
 		}
 	}

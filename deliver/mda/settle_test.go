@@ -16,8 +16,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// listen returns a socket, and a channel that is closed when a program has
-// reported there.
+// listen returns the path of a socket, and a channel that is closed when a program has
+// connected to it.
 func listen(t *testing.T) (socket string, ready <-chan struct{}) {
 	t.Helper()
 	l := playtest.Listen(t)
@@ -30,9 +30,9 @@ func listen(t *testing.T) (socket string, ready <-chan struct{}) {
 	return l.Addr().String(), here
 }
 
-// crashAt delivers three messages, is killed before operation n, and returns
-// an error if after that the sink says anything else than what happened. done
-// is whether nothing was left to be killed.
+// crashAt delivers three messages and is killed before operation n of the file system. It
+// returns an error if Settle then contradicts what happened. done is whether all messages
+// were delivered before operation n.
 func crashAt(t *testing.T, n int, sabotage func(durabletest.Op) error) (done bool, err error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func crashAt(t *testing.T, n int, sabotage func(durabletest.Op) error) (done boo
 	after := slices.Collect(fsys.PowerCuts())
 	for _, fsys := range append(after, fsys.Kill()) {
 		sink := open(fsys.Kill())
-		for range 2 { // asked again, it says the same
+		for range 2 { // the second answer must be the same
 			for _, p := range promises {
 				switch v, err := sink.Settle(t.Context(), p.Token); {
 				case err != nil:

@@ -22,6 +22,7 @@ import (
 
 func TestMain(m *testing.M) { playtest.Main(m, play) }
 
+// play runs a role of the test binary.
 func play(role string, args []string) int {
 	switch role {
 	case "keep": // the message, in a file of its own
@@ -53,6 +54,7 @@ func play(role string, args []string) int {
 	return 0
 }
 
+// keep stores the message from standard input in a file of a directory.
 func keep(dir string) error {
 	f, err := os.CreateTemp(dir, "*.tmp")
 	if err != nil {
@@ -65,7 +67,7 @@ func keep(dir string) error {
 	return os.Rename(f.Name(), strings.TrimSuffix(f.Name(), ".tmp")+".msg")
 }
 
-// kept returns the messages that "keep" has taken.
+// kept returns the messages that the role "keep" has stored.
 func kept(dir string) ([]string, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.msg"))
 	var messages []string
@@ -77,10 +79,10 @@ func kept(dir string) ([]string, error) {
 	return messages, err
 }
 
-// store returns the folder, on the disk, of the agent that belongs to a place
-// of the suite. The place remembers it, since agents see no file system in
-// memory.
-func store(fsys durable.FS, dir, base string) (string, error) {
+// storeDir returns the directory on the disk where the program stores the messages for a
+// directory of the suite. Its path is in a file there, since programs cannot see a file
+// system in memory.
+func storeDir(fsys durable.FS, dir, base string) (string, error) {
 	name := filepath.Join(dir, "store")
 	f, err := fsys.OpenFile(name, os.O_RDWR, 0)
 	if err == nil {
@@ -106,7 +108,7 @@ func suite(t *testing.T) delivertest.Suite {
 	base := t.TempDir()
 	return delivertest.Suite{
 		Open: func(fsys durable.FS, dir string) (deliver.Sink, error) {
-			path, err := store(fsys, dir, base)
+			path, err := storeDir(fsys, dir, base)
 			if err != nil {
 				return nil, err
 			}
@@ -116,7 +118,7 @@ func suite(t *testing.T) delivertest.Suite {
 			})
 		},
 		Read: func(fsys durable.FS, dir string) ([]string, error) {
-			path, err := store(fsys, dir, base)
+			path, err := storeDir(fsys, dir, base)
 			if err != nil {
 				return nil, err
 			}

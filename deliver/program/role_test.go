@@ -20,6 +20,7 @@ import (
 
 func TestMain(m *testing.M) { playtest.Main(m, play) }
 
+// play runs a role of the test binary.
 func play(role string, args []string) int {
 	switch role {
 	case "exit":
@@ -93,7 +94,7 @@ func play(role string, args []string) int {
 	return 0
 }
 
-// hang tells the test that it is there and waits until the test hangs up.
+// hang connects to the socket of the test and waits until the test closes the connection.
 func hang(socket string) int {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
@@ -103,7 +104,7 @@ func hang(socket string) int {
 	return 0
 }
 
-// spawn starts a child of the child, with the same output.
+// spawn starts a child process that has the same output and, if wait is set, hangs as well.
 func spawn(role, socket string, wait bool) int {
 	argv := playtest.Argv(role, socket)
 	cmd := exec.Command(argv[0], argv[1:]...)

@@ -15,6 +15,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
+// names returns the names of the files in a directory.
 func names(t *testing.T, fsys durable.FS, dir string) []string {
 	t.Helper()
 	entries, err := fsys.ReadDir(dir)
@@ -28,6 +29,7 @@ func names(t *testing.T, fsys durable.FS, dir string) []string {
 	return list
 }
 
+// create creates an empty file of an account and returns its name.
 func create(t *testing.T, d *spool.Dir, account string) string {
 	t.Helper()
 	f, err := d.Create(account)
