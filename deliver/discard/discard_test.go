@@ -54,12 +54,12 @@ type record struct {
 }
 
 // land moves a message from promised to landed.
-func (w *record) land(token string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if message, ok := w.promised[token]; ok {
-		w.landed = append(w.landed, message)
-		delete(w.promised, token)
+func (r *record) land(token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if message, ok := r.promised[token]; ok {
+		r.landed = append(r.landed, message)
+		delete(r.promised, token)
 	}
 }
 

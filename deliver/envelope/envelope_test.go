@@ -55,7 +55,7 @@ func TestSender(t *testing.T) {
 	}
 }
 
-// The answers are those of Postfix.
+// The expected results are those of Postfix.
 func TestValidMailbox(t *testing.T) {
 	long := strings.Repeat("x", 63)
 	name := strings.Repeat(long+".", 3) // 192 octets

@@ -50,7 +50,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// What a message says fills one argument and is not looked at again.
+// A value from a message fills one argument. Placeholders in it are not replaced.
 func TestFillOddValues(t *testing.T) {
 	c, err := program.Parse([]string{"x", "--uid={uid}", "<{sender}>"})
 	if err != nil {
@@ -111,8 +111,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// Whatever stands before it and whatever its options are, nothing that a
-// message says becomes the text that an interpreter runs.
+// No value of a message may become part of the script that an interpreter runs, whatever
+// precedes the interpreter and whatever its options are.
 func TestParseRefusesScripts(t *testing.T) {
 	for _, line := range []string{
 		"sh|-c|deliver {sender}",

@@ -19,7 +19,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 )
 
-// run is a run of the test binary in a role, with input on its standard input.
+// run returns a Run of the test binary in a role, with the input on standard input.
 func run(t *testing.T, input string, role ...string) *program.Run {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "stdin")
@@ -38,8 +38,8 @@ func run(t *testing.T, input string, role ...string) *program.Run {
 	}
 }
 
-// listen returns where a program reports that it is there. The wait for it
-// ends with the test.
+// listen returns the path of a socket, and a function that waits until a program connects to
+// it, at most until the test ends.
 func listen(t *testing.T) (socket string, accept func() net.Conn) {
 	t.Helper()
 	l := playtest.Listen(t)
@@ -85,7 +85,7 @@ func TestStdout(t *testing.T) {
 	}
 }
 
-// A program need not read what it is given.
+// A program need not read its standard input.
 func TestStdinUnread(t *testing.T) {
 	exit, err := run(t, strings.Repeat("x", 1<<20), "exit", "0").Do(t.Context())
 	if err != nil || exit.Code != 0 {
@@ -186,8 +186,8 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// The end of the context ends the program and its child, which does not heed
-// SIGTERM.
+// When the context is cancelled, the program and its child, which ignores SIGTERM, are
+// killed.
 func TestGroupIsKilled(t *testing.T) {
 	socket, accept := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -210,8 +210,7 @@ func TestGroupIsKilled(t *testing.T) {
 	}
 }
 
-// A program is asked to end first, and has time to do so; but its exit code is
-// not believed.
+// A program first gets SIGTERM and time to end. Its exit code after that does not count.
 func TestTermComesFirst(t *testing.T) {
 	socket, accept := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -231,7 +230,7 @@ func TestTermComesFirst(t *testing.T) {
 	}
 }
 
-// A process that a program leaves behind keeps nobody waiting.
+// A child process that outlives the program and holds its output open is not waited for.
 func TestOutputLeftOpen(t *testing.T) {
 	socket, accept := listen(t)
 	exit, err := run(t, "", "leave a child", socket).Do(t.Context())
@@ -240,7 +239,7 @@ func TestOutputLeftOpen(t *testing.T) {
 	}
 	accept().Close()
 
-	// But then nobody knows that what it wrote is all.
+	// If its standard output is wanted, that is an error: the output may be incomplete.
 	r := run(t, "", "leave a child", socket)
 	r.Stdout, r.Grace = io.Discard, 20*time.Millisecond
 	if _, err := r.Do(t.Context()); err == nil || !strings.Contains(err.Error(), "keeps its standard output open") {
@@ -249,8 +248,8 @@ func TestOutputLeftOpen(t *testing.T) {
 	accept().Close()
 }
 
-// If we are killed while a program reads, it still reads all there is, and no
-// half message can be taken for a whole one.
+// If the parent is killed while the program reads, the program can still read the whole
+// message: it never takes a part for the whole.
 func TestKilledWhileItReads(t *testing.T) {
 	socket, accept := listen(t)
 	r := run(t, "a whole message", "")
@@ -271,7 +270,7 @@ func TestKilledWhileItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(conn); string(got) != "a whole message, <nil>" || err != nil {
-		t.Errorf("it read %s, %v", got, err)
+		t.Errorf("the program read %s, %v", got, err)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// peer notes its end.
+// peer records that it was ended.
 type peer struct {
 	name  string
 	ended chan string
@@ -17,8 +17,8 @@ type peer struct {
 
 func (p *peer) Quit() { p.ended <- p.name }
 
-// Of all sinks together, the connection that was idle for longest makes room;
-// one that is in use does not end, however long that takes.
+// To make room, the pool ends the connection that was idle for longest, of whichever sink. A
+// connection in use is never ended.
 func TestPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan string, 10)

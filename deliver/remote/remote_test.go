@@ -22,7 +22,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// listen runs serve for each connection to a listener of the test's.
+// listen starts a server that runs serve for each connection, until the test ends.
 func listen(t *testing.T, network, addr string, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen(network, addr)
@@ -42,13 +42,13 @@ func listen(t *testing.T, network, addr string, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// hold keeps a connection open and says nothing.
-func hold(t *testing.T) func(net.Conn) {
+// holdOpen returns a server function that keeps the connection open and sends nothing.
+func holdOpen(t *testing.T) func(net.Conn) {
 	return func(c net.Conn) { t.Cleanup(func() { c.Close() }) }
 }
 
-// certificate returns a server's certificate for example.com and 127.0.0.1,
-// and who trusts it.
+// certificate returns the certificate of a server, for example.com and 127.0.0.1, and the
+// roots that trust it.
 func certificate(t *testing.T) (server tls.Certificate, roots *x509.CertPool) {
 	t.Helper()
 	s := httptest.NewTLSServer(nil)
@@ -69,7 +69,7 @@ func connect(t *testing.T, s *remote.Server) net.Conn {
 }
 
 func TestSilence(t *testing.T) {
-	addr := listen(t, "tcp", "127.0.0.1:0", hold(t))
+	addr := listen(t, "tcp", "127.0.0.1:0", holdOpen(t))
 	s := &remote.Server{Addr: addr, Security: remote.PlainText, Timeout: 50 * time.Millisecond, Dial: unhurried}
 	for _, test := range []struct {
 		name  string
@@ -110,9 +110,9 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestObey(t *testing.T) {
 	cert, roots := certificate(t)
-	plain := listen(t, "tcp", "127.0.0.1:0", hold(t))
+	plain := listen(t, "tcp", "127.0.0.1:0", holdOpen(t))
 	encrypted := listen(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
-		hold(t)(c)
+		holdOpen(t)(c)
 		_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake()
 	})
 	for name, s := range map[string]*remote.Server{
@@ -157,7 +157,7 @@ func TestUnix(t *testing.T) {
 }
 
 func TestContext(t *testing.T) {
-	addr := listen(t, "tcp", "127.0.0.1:0", hold(t)) // TLS never begins
+	addr := listen(t, "tcp", "127.0.0.1:0", holdOpen(t)) // TLS never begins
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &remote.Server{Addr: addr, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -169,8 +169,8 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// A server that breaks off where it is offered a session is called again, and
-// offered none.
+// If a server hangs up when a TLS session is resumed, the connection is tried again without
+// the session.
 func TestNotResumed(t *testing.T) {
 	cert, roots := certificate(t)
 	calls, offers := 0, 0
@@ -232,7 +232,7 @@ func TestFail(t *testing.T) {
 		c.Close()
 	})
 	clear := listen(t, "tcp", "127.0.0.1:0", func(c net.Conn) { _, _ = c.Write([]byte("220 hello\r\n")); c.Close() })
-	silent := listen(t, "tcp", "127.0.0.1:0", hold(t))
+	silent := listen(t, "tcp", "127.0.0.1:0", holdOpen(t))
 	unreachable := func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
 	}
@@ -317,8 +317,8 @@ func TestMechanism(t *testing.T) {
 	}
 }
 
-// Whoever can read along does not learn the password if there is another way;
-// nobody reads along on TLS or on a UNIX socket.
+// Without TLS, a mechanism that does not reveal the password is preferred. On TLS and on a
+// UNIX socket nobody can read it.
 func TestMechanismByProtection(t *testing.T) {
 	secret := func(context.Context) (string, error) { return "secret", nil }
 	for _, test := range []struct {
@@ -337,7 +337,8 @@ func TestMechanismByProtection(t *testing.T) {
 	}
 }
 
-// A mechanism that does not accept what the server says needs a person.
+// If the mechanism rejects a challenge of the server, or the server does not prove itself, that
+// is the operator's fault.
 func TestLoginError(t *testing.T) {
 	s := &remote.Server{Addr: "example.org:465", User: "me", Secret: func(context.Context) (string, error) { return "secret", nil }}
 	hints := map[string]string{"nonsense": "allow another way to log in", "unproven": "do not trust"}
@@ -361,7 +362,7 @@ func TestLoginError(t *testing.T) {
 	}
 }
 
-// A line is read, and nothing beyond it.
+// ReadLine reads one line, and nothing beyond it.
 func TestReadLine(t *testing.T) {
 	r := strings.NewReader("220 one\r\ntwo\n\nlonger than it may be\n")
 	for _, want := range []string{"220 one", "two", ""} {

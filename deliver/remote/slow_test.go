@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// pipe returns a connection with a Timeout of a minute, and its far end.
+// pipe returns a connection with a Timeout of a minute, and the end of the peer.
 func pipe(t *testing.T) (conn, far net.Conn) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -30,8 +30,8 @@ func pipe(t *testing.T) (conn, far net.Conn) {
 	return conn, far
 }
 
-// A read may wait for longer than Timeout while what we write goes over, and a
-// write while the peer takes a little of it now and then; silence ends both.
+// A read may last longer than Timeout while a write makes progress, and so may a write while
+// the peer reads a little now and then. Without any progress, both end.
 func TestSlowPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, far := pipe(t)
@@ -63,7 +63,7 @@ func TestSlowPeer(t *testing.T) {
 	})
 }
 
-// A deadline set from outside holds however much goes over.
+// A deadline that the caller sets holds, even while data is transferred.
 func TestDeadlineHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, far := pipe(t)
