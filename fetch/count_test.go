@@ -18,8 +18,8 @@ func TestLandingsOfKilledPollAreCountedOnce(t *testing.T) {
 		s := r.mustPoll()
 		polls, err := r.store.Polls(t.Context(), "work", 1)
 		check(t, err)
-		if s.Fetched != fetched || polls[0].Fetched != fetched || (s.Bytes > 0) != (fetched > 0) || polls[0].Bytes != s.Bytes {
-			t.Errorf("fetched %d, %d bytes, noted %+v, want %d", s.Fetched, s.Bytes, polls[0], fetched)
+		if s.Fetched != fetched || polls[0].Fetched != fetched || (s.Octets > 0) != (fetched > 0) || polls[0].Octets != s.Octets {
+			t.Errorf("fetched %d, %d bytes, noted %+v, want %d", s.Fetched, s.Octets, polls[0], fetched)
 		}
 	}
 	expectReported := func(r *rig) (octets int64) {
@@ -62,7 +62,7 @@ func TestLandingsOfKilledPollAreCountedOnce(t *testing.T) {
 		r.poll()
 		r.opts.State = r.store
 		var octets int64
-		r.account.Postpoll = func(_ context.Context, s fetch.Summary) error { octets += s.Bytes; return nil }
+		r.account.Postpoll = func(_ context.Context, s fetch.Summary) error { octets += s.Octets; return nil }
 		expect(r, n)
 		expect(r, 0)
 		r.expectDelivered(want...)
@@ -85,8 +85,8 @@ func TestCountedOnceAllSinksHaveIt(t *testing.T) {
 	want := r.fill(3)
 	r.poll()
 	r.account.Deliver[0].Sink = home
-	if s := r.poll(); s.Fetched != 0 || s.Bytes != 0 {
-		t.Errorf("fetched %d, %d bytes, though the archive has none of it", s.Fetched, s.Bytes)
+	if s := r.poll(); s.Fetched != 0 || s.Octets != 0 {
+		t.Errorf("fetched %d, %d bytes, though the archive has none of it", s.Fetched, s.Octets)
 	}
 	r.account.Deliver[1].Sink = up
 	r.advance(day)
@@ -111,8 +111,8 @@ func TestCountedOnceMissingSinkIsRemoved(t *testing.T) {
 	}
 	r.account.Deliver = r.account.Deliver[:1]
 	r.advance(day)
-	if s := r.mustPoll(); s.Fetched != 1 || s.Bytes == 0 {
-		t.Errorf("%d fetched, of %d octets", s.Fetched, s.Bytes)
+	if s := r.mustPoll(); s.Fetched != 1 || s.Octets == 0 {
+		t.Errorf("%d fetched, of %d octets", s.Fetched, s.Octets)
 	}
 	standing, err := r.store.Standing(t.Context(), "work")
 	check(t, err)

@@ -111,10 +111,10 @@ type Summary struct {
 	// Sessions counts the connections that the server greeted.
 	Sessions int
 	// Listed is how many messages the last listing had. Fetched messages landed, of
-	// Bytes in all as the server sent them. Deleted messages were deleted by a QUIT
+	// Octets in all as the server sent them. Deleted messages were deleted by a QUIT
 	// that the server confirmed.
 	Listed, Fetched, Deleted int
-	Bytes                    int64
+	Octets                   int64
 	// Restored counts the messages that the server lists although it confirmed their
 	// deletion.
 	Restored int

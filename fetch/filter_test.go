@@ -112,8 +112,8 @@ func TestFilterDropsAll(t *testing.T) {
 	r := newFilterRig(t, "exit 99", filter.Options{AllowDrop: true})
 	r.account.MaxMessages = 2
 	r.fill(3)
-	if s := r.mustPoll(); s.Dropped != 3 || s.Fetched != 0 || s.Bytes != 0 || s.Deleted != 3 {
-		t.Errorf("dropped %d, fetched %d (%d bytes), deleted %d", s.Dropped, s.Fetched, s.Bytes, s.Deleted)
+	if s := r.mustPoll(); s.Dropped != 3 || s.Fetched != 0 || s.Octets != 0 || s.Deleted != 3 {
+		t.Errorf("dropped %d, fetched %d (%d bytes), deleted %d", s.Dropped, s.Fetched, s.Octets, s.Deleted)
 	}
 	if s := r.mustPoll(); s.Fetched != 0 { // nothing is counted by a later poll
 		t.Errorf("the next poll fetched %d", s.Fetched)

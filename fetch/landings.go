@@ -111,7 +111,7 @@ func (d *download) recordComplete(ctx context.Context, it *item, b *body) error 
 	}
 	delete(d.undelivered, w.Num)
 	d.summary.Fetched++
-	d.summary.Bytes += w.Row.Size
+	d.summary.Octets += w.Row.Size
 	if d.due(d.opts.now().Unix()) {
 		d.toDelete = append(d.toDelete, Listed{w.Num, w.Key})
 	}

@@ -67,7 +67,7 @@ func pollAlone(spec string) error {
 		s.Fetched = s.Would.Fetch
 	}
 	peak, err := peakMemory()
-	fmt.Printf("%d %d %d %v\n", s.Fetched, s.Bytes, peak, s.Err)
+	fmt.Printf("%d %d %d %v\n", s.Fetched, s.Octets, peak, s.Err)
 	return err
 }
 

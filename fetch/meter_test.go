@@ -40,8 +40,8 @@ func TestMeterMovesWithinMessage(t *testing.T) {
 	})
 	s := r.mustPoll()
 
-	if got := meter.Octets(); got != s.Bytes || meter.Messages() != 5 {
-		t.Errorf("the meter says %d octets, %d messages; want %d, 5", got, meter.Messages(), s.Bytes)
+	if got := meter.Octets(); got != s.Octets || meter.Messages() != 5 {
+		t.Errorf("the meter says %d octets, %d messages; want %d, 5", got, meter.Messages(), s.Octets)
 	}
 	if !slices.IsSorted(steps) || len(slices.Compact(steps)) < 10 {
 		t.Errorf("the meter moved only so often: %v", steps)
@@ -51,7 +51,7 @@ func TestMeterMovesWithinMessage(t *testing.T) {
 	var octets int64
 	for i, p := range eventsOf[fetch.Planned](r) {
 		if i == 0 {
-			left, octets = 5, s.Bytes
+			left, octets = 5, s.Octets
 		}
 		if p.Fetch+p.More != left || p.FetchOctets+p.MoreOctets != octets {
 			t.Errorf("session %d: %+v, want %d messages, %d octets", i+1, p, left, octets)

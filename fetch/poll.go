@@ -130,7 +130,7 @@ func (v *visit) takeOver(ctx context.Context, standing *state.Standing) error {
 			return err
 		}
 	}
-	v.summary.Fetched, v.summary.Bytes = standing.Unreported, standing.UnreportedBytes // of a poll that was killed
+	v.summary.Fetched, v.summary.Octets = standing.Unreported, standing.UnreportedBytes // of a poll that was killed
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *know
 	p := state.Poll{
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
-		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
+		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Octets: s.Octets,
 		Schedule: &s.Schedule, Server: server.changes(), Rest: server.newRest, Unconfirmed: s.unconfirmed,
 	}
 	if !s.LoggedIn.IsZero() {

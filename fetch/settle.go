@@ -101,7 +101,7 @@ func (v *visit) recordArrived(ctx context.Context, kept []state.Promise) error {
 	if err != nil {
 		return err
 	}
-	v.summary.Fetched, v.summary.Bytes = standing.Unreported, standing.UnreportedBytes
+	v.summary.Fetched, v.summary.Octets = standing.Unreported, standing.UnreportedBytes
 	return nil
 }
 

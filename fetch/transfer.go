@@ -109,7 +109,7 @@ func (d *download) recordOutcome(ctx context.Context, it *item) error {
 		d.summary.Dropped++
 	} else {
 		d.summary.Fetched++
-		d.summary.Bytes += it.octets
+		d.summary.Octets += it.octets
 	}
 	if d.toQuarantine {
 		d.reportQuarantined(w)

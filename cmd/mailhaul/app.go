@@ -129,9 +129,14 @@ func hiddenHelpCommand(std stdio) *cli.Command {
 }
 
 // configFlag returns the option of every command that reads the configuration.
-func configFlag() cli.Flag {
+func configFlag() cli.Flag { return configFileFlag("read the configuration from `FILE`") }
+
+// newConfigFlag returns the option of the commands that write a new configuration.
+func newConfigFlag() cli.Flag { return configFileFlag("write the configuration to `FILE`") }
+
+func configFileFlag(usage string) cli.Flag {
 	return &cli.StringFlag{
-		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration from `FILE`",
+		Name: "config", Aliases: []string{"c"}, Usage: usage,
 		DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
 	}
 }
@@ -141,7 +146,7 @@ func toggle(name, usage string, aliases ...string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
 }
 
-// jsonFlag returns the option of every command that can write JSON.
+// jsonFlag returns the option of commands whose JSON is for other programs.
 func jsonFlag() cli.Flag { return toggle("json", "write JSON for other programs to read") }
 
 // noArgs is the Before of commands that take no arguments.

@@ -93,12 +93,12 @@ func (l *checklist) reportMaildrop(a *fetch.Account, r fetch.Report) {
 	left(r.Waiting, "refused before, tried again later")
 	left(r.Open, "in delivery: a fetch is under way, or was cut off and the next one settles it")
 	left(r.TooLarge, "over max_size")
-	l.reportExpiry(a.Keep, r)
+	l.showExpiry(a.Keep, r)
 }
 
-// reportExpiry warns of a server that announces to keep messages for a shorter time than
+// showExpiry warns of a server that announces to keep messages for a shorter time than
 // keep does (EXPIRE, RFC 2449 §6.7).
-func (l *checklist) reportExpiry(keep fetch.Keep, r fetch.Report) {
+func (l *checklist) showExpiry(keep fetch.Keep, r fetch.Report) {
 	params := slices.Concat(r.After.Params("EXPIRE"), r.Before.Params("EXPIRE"))
 	if len(params) == 0 {
 		return
@@ -214,7 +214,7 @@ func (l *checklist) showCapabilities(when string, caps pop3proto.Capabilities) {
 	l.writeWrapped(when+" it can:", lines, ",")
 }
 
-// showLoginChoice reports the logins that the server offers, the one that was chosen, and
+// showLoginChoice shows the logins that the server offers, the one that was chosen, and
 // why not the others.
 func (l *checklist) showLoginChoice(a *fetch.Account, c fetch.Choice) {
 	if len(c.Offered) > 0 {

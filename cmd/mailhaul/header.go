@@ -33,7 +33,7 @@ func readMessageHeader(r io.Reader) messageHeader {
 		case !from && strings.EqualFold(name, "From"):
 			h.from, from = senderName(value), true
 		case !subject && strings.EqualFold(name, "Subject"):
-			h.subject, subject = oneLine(decodeWords(value)), true
+			h.subject, subject = collapseBlanks(decodeWords(value)), true
 		}
 	}
 	return h
@@ -45,12 +45,12 @@ func senderName(from string) string {
 	parser := mail.AddressParser{WordDecoder: &encodedWords}
 	list, err := parser.ParseList(from)
 	if err != nil || len(list) == 0 {
-		return oneLine(decodeWords(from))
+		return collapseBlanks(decodeWords(from))
 	}
-	if name := oneLine(list[0].Name); name != "" {
+	if name := collapseBlanks(list[0].Name); name != "" {
 		return name
 	}
-	return oneLine(list[0].Address)
+	return collapseBlanks(list[0].Address)
 }
 
 // encodedWords decodes RFC 2047 encoded words in any charset that browsers know, under
@@ -71,5 +71,5 @@ func decodeWords(text string) string {
 	return text
 }
 
-// oneLine makes text from a message fit for a line on a terminal, with single spaces.
-func oneLine(text string) string { return clean(strings.Join(strings.Fields(text), " ")) }
+// collapseBlanks makes text from a message fit for a line on a terminal, with single spaces.
+func collapseBlanks(text string) string { return clean(strings.Join(strings.Fields(text), " ")) }

@@ -36,7 +36,7 @@ func pollEnviron(s fetch.Summary) []string {
 		"MAILHAUL_ACCOUNT=" + s.Account,
 		"MAILHAUL_RESULT=" + s.Class.String(),
 		fmt.Sprint("MAILHAUL_FETCHED=", s.Fetched),
-		fmt.Sprint("MAILHAUL_BYTES=", s.Bytes),
+		fmt.Sprint("MAILHAUL_BYTES=", s.Octets),
 		fmt.Sprint("MAILHAUL_DROPPED=", s.Dropped),
 		fmt.Sprint("MAILHAUL_DELETED=", s.Deleted),
 		fmt.Sprint("MAILHAUL_REFUSED=", s.Refused),

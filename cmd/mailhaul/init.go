@@ -29,10 +29,7 @@ func initCommand(std stdio) *cli.Command {
 			"cannot be written; 75 nobody answered, or temporary trouble; 77 no server was found,\n" +
 			"or it refused the login.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{
-				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
-				DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
-			},
+			newConfigFlag(),
 			toggle("yes", "ask no questions", "y"),
 			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`", DefaultText: "after the address"},
 			&cli.StringFlag{Name: "server", Usage: "the POP3 server, `HOST` or HOST:PORT", DefaultText: "found from the address"},

@@ -78,7 +78,7 @@ func (j jsonReporter) logFinished(s fetch.Summary) {
 		toDelete = s.Would.Delete
 	}
 	ev.Str("account", s.Account).Str("result", result).
-		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("bytes", s.Bytes).
+		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("bytes", s.Octets).
 		Int("deleted", s.Deleted).Int("restored", s.Restored).
 		Int("quarantined", s.Quarantined).Int("dropped", s.Dropped).Int("to_delete", toDelete).
 		Int("refused", s.Refused).Int("too_large", s.TooLarge).Int("unfetched", s.Unfetched).

@@ -7,8 +7,8 @@
 //
 //  1. [run] parses the command line by the commands of [newApp] (app.go, args.go).
 //  2. [loadAndWire] reads the configuration and makes what it describes (wire.go): the
-//     sinks (sinks.go), the sources of access tokens (oauth.go, grants.go), and for each
-//     account a fetch.Account with its hooks (hooks.go).
+//     sinks (sinks.go), the sources of access tokens (oauth.go), and for each account a
+//     fetch.Account with its hooks (hooks.go).
 //  3. The command opens the state database, to change it or only to read it (state.go).
 //  4. fetch.Once, fetch.Each or fetch.Run polls the accounts. Events go to a [reporter]
 //     (reporter.go) that writes text or JSON (textreporter.go, jsonreporter.go); others
@@ -28,8 +28,8 @@
 //	init        questions.go, prompt.go, setup.go (the text of the configuration)
 //	demo        demofiles.go
 //
-// The rest is shared: what a person sees (format.go, table.go, terminal.go, uid.go), JSON
-// (json.go), questions of yes or no (confirm.go), the writers (output.go,
+// The rest is shared: what a person sees (format.go, table.go, terminal.go, uid.go), the
+// grants of OAuth (grants.go), JSON (json.go), questions of yes or no (confirm.go), the writers (output.go,
 // orderedreports.go), a new configuration file (newconfig.go), metrics_file (metrics.go),
 // the notify command (notifier.go), signals (signals.go) and the Go runtime (tune.go).
 package main

@@ -46,7 +46,7 @@ func pathInConfig(path string) (string, error) {
 		return "", err
 	}
 	// In the paths of a configuration, $ begins a variable.
-	return strings.ReplaceAll(tilde(abs), "$", "$$"), nil
+	return config.EscapePath(tilde(abs)), nil
 }
 
 // writeNew creates a file that only its owner may read. It must not exist.

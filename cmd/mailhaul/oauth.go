@@ -108,7 +108,7 @@ func (l serverLogin) oauthClientForAll(all []serverLogin) *oauth.Client {
 // made from.
 type sharedTokenSource struct {
 	*oauth.Source
-	client *config.OAuth
+	config *config.OAuth
 	via    config.Via // the way to the provider
 }
 
@@ -144,7 +144,7 @@ func (w *wiring) reusableSource(l serverLogin) *sharedTokenSource {
 		return nil
 	}
 	s := w.tokenSources[l.oauthClient().Key()]
-	if s == nil || !reflect.DeepEqual(s.client, l.OAuth) || !reflect.DeepEqual(s.via, l.providerVia()) {
+	if s == nil || !reflect.DeepEqual(s.config, l.OAuth) || !reflect.DeepEqual(s.via, l.providerVia()) {
 		return nil
 	}
 	return s

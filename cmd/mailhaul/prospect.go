@@ -68,9 +68,9 @@ func fateReason(p fetch.Prospect, a config.Account, now time.Time) string {
 		case p.Row == nil:
 			return "new"
 		case p.Row.Phase == state.Promised && p.Row.Tries == 0:
-			return cmp.Or(oneLine(p.Row.Reason), "delivered to some of its sinks, owed to the others") + ": it is tried by itself"
+			return cmp.Or(collapseBlanks(p.Row.Reason), "delivered to some of its sinks, owed to the others") + ": it is tried by itself"
 		default:
-			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), oneLine(p.Row.Reason))
+			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), collapseBlanks(p.Row.Reason))
 		}
 	case fetch.FateCompare:
 		switch {
@@ -92,7 +92,7 @@ func fateReason(p fetch.Prospect, a config.Account, now time.Time) string {
 			return fmt.Sprintf("%s, %s: until %s", deliveryText(p, now), formatKeep(a.Keep), p.Until.Local().Format(time.DateOnly))
 		}
 	case fetch.FateWait:
-		reason := cmp.Or(oneLine(p.Row.Reason), "refused")
+		reason := cmp.Or(collapseBlanks(p.Row.Reason), "refused")
 		return fmt.Sprintf("tried %s, next try in %s: %s", count(p.Row.Tries, "time"), span(max(0, p.Until.Sub(now))), reason)
 	case fetch.FateSettle:
 		return "in delivery: a fetch is under way, or was cut off and the next one asks its sink first"

@@ -82,7 +82,7 @@ func openState(ctx context.Context, path string) (*config.Config, *state.Store, 
 		return nil, nil, usagef("", "nothing is remembered in %s", cfg.State)
 	case err == nil:
 		reader.Close()
-	}
+	} // any other error is also that of Open
 	store, err := state.Open(ctx, cfg.State)
 	return cfg, store, err
 }

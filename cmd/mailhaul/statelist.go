@@ -59,7 +59,7 @@ func writeAccountTable(out io.Writer, all []state.Account, now time.Time) {
 	var rows [][]string
 	for _, a := range all {
 		rows = append(rows, []string{
-			oneLine(a.Name), ago(a.Polled, now), fmt.Sprint(a.Messages), fmt.Sprint(a.Listed), fmt.Sprint(a.Adopted), fmt.Sprint(a.Refused),
+			collapseBlanks(a.Name), ago(a.Polled, now), fmt.Sprint(a.Messages), fmt.Sprint(a.Listed), fmt.Sprint(a.Adopted), fmt.Sprint(a.Refused),
 		})
 	}
 	columns[0].maxWidth = max(8, remainingWidth(80, columnWidths(columns, rows)[1:]...))
@@ -72,7 +72,7 @@ func writeUnconfigured(out io.Writer, cfg *config.Config, all []state.Account) {
 	var names []string
 	for _, a := range all {
 		if cfg.Account(a.Name) == nil && a.Messages > 0 {
-			names = append(names, oneLine(a.Name))
+			names = append(names, collapseBlanks(a.Name))
 		}
 	}
 	if len(names) > 0 {

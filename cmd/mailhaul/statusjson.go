@@ -96,7 +96,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 		}
 		for _, d := range histories[i].days {
 			a.Days = append(a.Days, dayJSON{
-				Day: time.Unix(d.Day*86400, 0).UTC().Format(time.DateOnly), Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Bytes,
+				Day: time.Unix(d.Day*86400, 0).UTC().Format(time.DateOnly), Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Octets,
 			})
 		}
 		for _, row := range st.Refused {
@@ -116,6 +116,6 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 func newPollJSON(p state.Poll) pollJSON {
 	return pollJSON{
 		Started: time.Unix(p.Started, 0).UTC(), Ended: time.Unix(p.Ended, 0).UTC(), Result: p.Result, Error: p.Error, Hint: p.Hint,
-		Listed: p.Listed, Fetched: p.Fetched, Octets: p.Bytes, Deleted: p.Deleted,
+		Listed: p.Listed, Fetched: p.Fetched, Octets: p.Octets, Deleted: p.Deleted,
 	}
 }

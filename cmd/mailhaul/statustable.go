@@ -58,7 +58,7 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 		}
 		columns[1].colours = append(columns[1].colours, result.colour)
 		rows = append(rows, []string{
-			oneLine(st.Account), result.word, shortAgo(st.Schedule.LastSuccess, now), shortNextPoll(st.Schedule, now),
+			collapseBlanks(st.Account), result.word, shortAgo(st.Schedule.LastSuccess, now), shortNextPoll(st.Schedule, now),
 			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.ToDelete), fmt.Sprint(len(st.Refused)),
 		})
 	}
@@ -79,12 +79,12 @@ func writeStatusSummary(out io.Writer, all []state.Status, now time.Time) {
 	oldest := int64(math.MaxInt64)
 	for _, st := range all {
 		if st.Last == nil {
-			never = append(never, oneLine(st.Account))
+			never = append(never, collapseBlanks(st.Account))
 			continue
 		}
 		oldest = min(oldest, st.Last.Ended)
 		if st.Last.Result != fetch.ClassFine.String() {
-			unwell = append(unwell, oneLine(st.Account))
+			unwell = append(unwell, collapseBlanks(st.Account))
 		}
 	}
 	var parts []string
@@ -158,7 +158,7 @@ func writePollTable(out io.Writer, polls []state.Poll) {
 		colours = append(colours, result.colour)
 		rows = append(rows, []string{
 			"  " + time.Unix(p.Started, 0).Local().Format(time.DateTime), result.word,
-			fmt.Sprint(p.Fetched), size(p.Bytes), shortDuration(time.Duration(p.Ended-p.Started) * time.Second),
+			fmt.Sprint(p.Fetched), size(p.Octets), shortDuration(time.Duration(p.Ended-p.Started) * time.Second),
 		})
 	}
 	writeTable(out, []column{
@@ -180,7 +180,7 @@ func writeDays(out io.Writer, days []state.Day, now time.Time) {
 		}
 		perDay[i] = d.Fetched
 		messages += d.Fetched
-		octets += d.Bytes
+		octets += d.Octets
 	}
 	fmt.Fprintf(out, "  %s  %s in %d days (%s), at most %d a day\n",
 		sparkline(perDay), count(messages, "message"), historyDays, size(octets), slices.Max(perDay))

@@ -89,13 +89,13 @@ func TestHistory(t *testing.T) {
 	var out strings.Builder
 	writeHistory(&out, "work", history{
 		polls: []state.Poll{
-			{Started: now.Unix() - 60, Ended: now.Unix() - 58, Result: "fine", Fetched: 3, Bytes: 5000},
+			{Started: now.Unix() - 60, Ended: now.Unix() - 58, Result: "fine", Fetched: 3, Octets: 5000},
 			{Started: now.Unix() - 360, Ended: now.Unix() - 60, Result: "retry"},
 		},
 		days: []state.Day{
 			{Day: today - 30, Fetched: 1000}, // before the 30 days
 			{Day: today - 29, Fetched: 1}, {Day: today - 10, Fetched: 35}, {Day: today - 9, Polls: 3},
-			{Day: today, Fetched: 70, Bytes: 1 << 20},
+			{Day: today, Fetched: 70, Octets: 1 << 20},
 		},
 	}, now)
 	want := `

@@ -61,10 +61,7 @@ func takeoverCommand(std stdio) *cli.Command {
 			"Exit codes: 0 written; 64 a configuration exists; 74 it cannot be written; 78 that of\n" +
 			"the other cannot be read, or has no POP3 account.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{
-				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
-				DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
-			},
+			newConfigFlag(),
 			toggle("print", "write it to standard output, with the passwords, and remarks to standard error"),
 		},
 		OnUsageError: badFlag,

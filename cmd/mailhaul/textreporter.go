@@ -110,7 +110,7 @@ func describeSummary(s fetch.Summary, target string) string {
 	var parts []string
 	switch {
 	case s.Fetched > 0:
-		what := fmt.Sprintf("%s (%s)", count(s.Fetched, "new message"), size(s.Bytes))
+		what := fmt.Sprintf("%s (%s)", count(s.Fetched, "new message"), size(s.Octets))
 		if s.Fetched > s.Quarantined { // else nothing went to the target
 			what += " → " + target
 		}
@@ -216,7 +216,7 @@ func (t *textReporter) total(all []fetch.Summary) {
 	dry := false
 	for _, s := range all {
 		messages += s.Fetched
-		octets += s.Bytes
+		octets += s.Octets
 		if w := s.Would; w != nil {
 			messages += w.Fetch
 			octets += w.FetchOctets

@@ -18,31 +18,31 @@ func TestFinishedLine(t *testing.T) {
 		want    string
 	}{
 		{fetch.Summary{Started: began}, "nothing new"},
-		{fetch.Summary{Started: began, Sessions: 1, Listed: 12, Fetched: 12, Bytes: 3_565_158, Deleted: 12},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 12, Fetched: 12, Octets: 3_565_158, Deleted: 12},
 			"12 new messages (3.4 MB) → ~/Maildir; 12 deleted, 0 kept"},
-		{fetch.Summary{Started: began, Sessions: 1, Listed: 30, Fetched: 1, Bytes: 700},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 30, Fetched: 1, Octets: 700},
 			"1 new message (700 B) → ~/Maildir; 30 kept"},
-		{fetch.Summary{Started: began, Sessions: 3, Listed: 500, Fetched: 2500, Bytes: 1 << 30, Deleted: 2500},
+		{fetch.Summary{Started: began, Sessions: 3, Listed: 500, Fetched: 2500, Octets: 1 << 30, Deleted: 2500},
 			"2500 new messages (1.0 GB) → ~/Maildir; 2500 deleted"},
 		{fetch.Summary{Started: began, Deleted: 4, ToDelete: 1, Refused: 2, TooLarge: 3, Class: fetch.ClassRefused},
 			"nothing new; 4 deleted, 1 to be deleted next time, 2 refused (mailhaul status says why), 3 over max_size"},
 		{fetch.Summary{Started: began, Sessions: 1, Listed: 3, Restored: 3, Deleted: 3},
 			"nothing new; 3 there again that the server had deleted, 3 deleted"},
 		{fetch.Summary{Started: began, Err: failure, Restored: 3, Class: fetch.ClassRetry}, "FAILED: the cable is cut"},
-		{fetch.Summary{Started: began, Sessions: 1, Listed: 6, Fetched: 2, Bytes: 70, Quarantined: 1, Dropped: 3, Deleted: 5},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 6, Fetched: 2, Octets: 70, Quarantined: 1, Dropped: 3, Deleted: 5},
 			"2 new messages (70 B) → ~/Maildir; 1 of them in quarantine, 3 dropped by the filter, 5 deleted, 1 kept"},
-		{fetch.Summary{Started: began, Sessions: 1, Listed: 4, Fetched: 4, Bytes: 70, Quarantined: 4, Deleted: 4},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 4, Fetched: 4, Octets: 70, Quarantined: 4, Deleted: 4},
 			"4 new messages (70 B); 4 of them in quarantine, 4 deleted, 0 kept"},
-		{fetch.Summary{Started: began, Sessions: 1, Listed: 9, Fetched: 2, Bytes: 70, Deleted: 2, Unfetched: 6},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 9, Fetched: 2, Octets: 70, Deleted: 2, Unfetched: 6},
 			"2 new messages (70 B) → ~/Maildir; 2 deleted, 1 kept, 6 not fetched yet"},
 		{fetch.Summary{Started: began, Sessions: 1, Listed: 9, Unfetched: 9}, "9 not fetched yet"},
 		{fetch.Summary{Started: began, Sessions: 1, Listed: 3, Dropped: 3, Deleted: 3}, "3 new messages dropped by the filter; 3 deleted, 0 kept"},
 		{fetch.Summary{Started: began, Err: failure, Dropped: 1, Class: fetch.ClassRetry},
 			"FAILED after 1 new message dropped by the filter: the cable is cut"},
 		{fetch.Summary{Started: began, Err: failure, Class: fetch.ClassRetry}, "FAILED: the cable is cut"},
-		{fetch.Summary{Started: began, Err: failure, Fetched: 3, Bytes: 2048, Class: fetch.ClassRetry},
+		{fetch.Summary{Started: began, Err: failure, Fetched: 3, Octets: 2048, Class: fetch.ClassRetry},
 			"FAILED after 3 new messages (2.0 kB) → ~/Maildir: the cable is cut"},
-		{fetch.Summary{Started: began, Err: failure, Fetched: 3, Bytes: 2048, Unfetched: 5, Class: fetch.ClassRetry},
+		{fetch.Summary{Started: began, Err: failure, Fetched: 3, Octets: 2048, Unfetched: 5, Class: fetch.ClassRetry},
 			"FAILED after 3 new messages (2.0 kB) → ~/Maildir; 5 not fetched yet: the cable is cut"},
 		{fetch.Summary{Started: began, Err: failure, Unfetched: 5, Class: fetch.ClassRetry}, "FAILED: the cable is cut"},
 		{fetch.Summary{Err: failure, Class: fetch.ClassRetry}, "the cable is cut"},
@@ -74,8 +74,8 @@ func TestTotal(t *testing.T) {
 	cut := fetch.Summary{Started: began, Sessions: 1, Listed: 3, Unfetched: 3}
 	unpolled := fetch.Summary{Err: errors.New("not polled: asked to stop"), Class: fetch.ClassRetry}
 	held := fetch.Summary{Skipped: true, Err: errors.New("another process polls it")}
-	fine := fetch.Summary{Started: began, Fetched: 2, Bytes: 70}
-	poisoned := fetch.Summary{Started: began, Fetched: 1, Bytes: 35, Refused: 3, Class: fetch.ClassRefused}
+	fine := fetch.Summary{Started: began, Fetched: 2, Octets: 70}
+	poisoned := fetch.Summary{Started: began, Fetched: 1, Octets: 35, Refused: 3, Class: fetch.ClassRefused}
 	for _, test := range []struct {
 		all  []fetch.Summary
 		want string

@@ -18,7 +18,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// traceFlag is the option of every command that talks to POP3 servers.
+// traceFlag returns the option --trace of fetch, check and daemon.
 func traceFlag() cli.Flag {
 	return &cli.StringFlag{Name: "trace", Usage: "append the dialogue with the servers to `FILE`, without passwords and messages"}
 }

@@ -14,9 +14,9 @@ type Day struct {
 	// Day is the number of the day, as DayOf returns it.
 	Day int64
 	// Polls counts the polls, and Failed those that ended with an error.
-	// Fetched messages landed, of Bytes octets in all.
+	// Fetched messages landed, of Octets in all.
 	Polls, Failed, Fetched int
-	Bytes                  int64
+	Octets                 int64
 }
 
 // DayOf returns the number of days from 1970-01-01 to the date of t in its location.
@@ -32,7 +32,7 @@ func (t *tx) addToDay(account int64, p Poll) error {
 		INSERT INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, 1, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET polls = polls + 1, failed = failed + excluded.failed,
 			fetched = fetched + excluded.fetched, bytes = bytes + excluded.bytes`,
-		account, day, p.Error != "", p.Fetched, p.Bytes)
+		account, day, p.Error != "", p.Fetched, p.Octets)
 	if err != nil {
 		return err
 	}
@@ -51,6 +51,6 @@ func (s *Store) Days(ctx context.Context, account string, since int64) ([]Day, e
 const dayColumns = "day, polls, failed, fetched, bytes"
 
 func scanDay(rows *sql.Rows) (d Day, err error) {
-	err = rows.Scan(&d.Day, &d.Polls, &d.Failed, &d.Fetched, &d.Bytes)
+	err = rows.Scan(&d.Day, &d.Polls, &d.Failed, &d.Fetched, &d.Octets)
 	return d, err
 }

@@ -20,15 +20,15 @@ func TestDays(t *testing.T) {
 	}
 	save("work", noon.AddDate(0, 0, -400), state.Poll{Fetched: 9})
 	save("work", noon.AddDate(0, 0, -399), state.Poll{Fetched: 5})
-	save("work", noon.Add(-12*time.Hour), state.Poll{Fetched: 1, Bytes: 10})
-	save("work", noon.Add(11*time.Hour), state.Poll{Fetched: 2, Bytes: 1 << 40, Error: "cut"})
+	save("work", noon.Add(-12*time.Hour), state.Poll{Fetched: 1, Octets: 10})
+	save("work", noon.Add(11*time.Hour), state.Poll{Fetched: 2, Octets: 1 << 40, Error: "cut"})
 	save("home", noon, state.Poll{Fetched: 7})
 
 	days, err := s.Days(t.Context(), "work", 0)
 	ok(t, err)
 	want := []state.Day{
 		{Day: today - 399, Polls: 1, Fetched: 5},
-		{Day: today, Polls: 2, Failed: 1, Fetched: 3, Bytes: 1<<40 + 10},
+		{Day: today, Polls: 2, Failed: 1, Fetched: 3, Octets: 1<<40 + 10},
 	}
 	if diff := cmp.Diff(want, days); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -149,14 +149,14 @@ func (t *tx) importPolls(account int64, e Export) error {
 		err := t.exec(`
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			account, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
+			account, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Octets)
 		if err != nil {
 			return err
 		}
 	}
 	for _, d := range e.Days {
 		err := t.exec("INSERT OR IGNORE INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, ?, ?, ?, ?)",
-			account, d.Day, d.Polls, d.Failed, d.Fetched, d.Bytes)
+			account, d.Day, d.Polls, d.Failed, d.Fetched, d.Octets)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func storeWithAllPhases(t *testing.T) *state.Store {
 	apply(t, s, doRefuse(refusal("\x00refused")))
 	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted", Size: 5}}))
 	ok(t, s.Keep(t.Context(), "work", 4, state.Housekeeping{Missing: []string{"a"}}))
-	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1, Ended: 2, Result: "fine", Listed: 3, Bytes: 4}))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1, Ended: 2, Result: "fine", Listed: 3, Octets: 4}))
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 5, Ended: 6, Result: "retry", Error: "odd", Hint: "wait"}))
 	return s
 }

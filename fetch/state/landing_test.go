@@ -123,8 +123,8 @@ func TestUnreported(t *testing.T) {
 	expect(1, 10) // b has not landed in the archive
 	apply(t, s, doLand(2, "b", "archive"))
 	expect(2, 20)
-	apply(t, s, doSave(state.Poll{Fetched: 1, Bytes: 10}))
+	apply(t, s, doSave(state.Poll{Fetched: 1, Octets: 10}))
 	expect(1, 10)
-	apply(t, s, doSave(state.Poll{Fetched: 1, Bytes: 10}))
+	apply(t, s, doSave(state.Poll{Fetched: 1, Octets: 10}))
 	expect(0, 0)
 }

@@ -88,10 +88,10 @@ func TestMigrate(t *testing.T) {
 					{Row: state.Row{UID: "open", Phase: state.Promised, Size: 4}, Deliveries: []state.Delivery{{Sink: "home", Token: "t2", Open: true}}},
 				},
 				Polls: []state.Poll{
-					{Started: 86399, Ended: 86400, Result: "fine", Fetched: 3, Deleted: 1, Listed: 5, Bytes: 30},
-					{Started: 86401, Ended: 86402, Result: "retry", Error: "cut", Hint: "wait", Fetched: 1, Listed: 2, Bytes: 10},
+					{Started: 86399, Ended: 86400, Result: "fine", Fetched: 3, Deleted: 1, Listed: 5, Octets: 30},
+					{Started: 86401, Ended: 86402, Result: "retry", Error: "cut", Hint: "wait", Fetched: 1, Listed: 2, Octets: 10},
 				},
-				Days: []state.Day{{Day: 1, Polls: polls, Failed: 1, Fetched: 4, Bytes: 40}},
+				Days: []state.Day{{Day: 1, Polls: polls, Failed: 1, Fetched: 4, Octets: 40}},
 			}
 			if diff := cmp.Diff(want, export(t, s, "work")); diff != "" {
 				t.Errorf("export (-want +got):\n%s", diff)

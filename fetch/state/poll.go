@@ -24,7 +24,7 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?1, 1 + coalesce((SELECT max(seq) FROM polls WHERE account = ?1), 0), ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			RETURNING seq`,
-			id, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
+			id, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Octets)
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (t *tx) updateAccount(account int64, p Poll) error {
 		set("maildrop = ?", p.Maildrop)
 	}
 	if p.Fetched > 0 {
-		set("untold = max(0, untold - ?), untold_bytes = max(0, untold_bytes - ?)", p.Fetched, p.Bytes)
+		set("untold = max(0, untold - ?), untold_bytes = max(0, untold_bytes - ?)", p.Fetched, p.Octets)
 	}
 	if s := p.Schedule; s != nil {
 		set("next_poll = ?, not_before = ?, pause = ?, login_delay = ?, failures = ?, refusals = ?",
@@ -90,6 +90,6 @@ func (s *Store) Polls(ctx context.Context, account string, n int) ([]Poll, error
 const pollColumns = "started, ended, result, error, hint, fetched, deleted, listed, bytes"
 
 func scanPoll(rows *sql.Rows) (p Poll, err error) {
-	err = rows.Scan(&p.Started, &p.Ended, &p.Result, &p.Error, &p.Hint, &p.Fetched, &p.Deleted, &p.Listed, &p.Bytes)
+	err = rows.Scan(&p.Started, &p.Ended, &p.Result, &p.Error, &p.Hint, &p.Fetched, &p.Deleted, &p.Listed, &p.Octets)
 	return p, err
 }

@@ -223,11 +223,11 @@ type Poll struct {
 	// Error is what failed and Hint what to do about it; both empty if
 	// nothing failed.
 	Error, Hint string
-	// Fetched messages landed, of Bytes octets in all; those that a filter
+	// Fetched messages landed, of Octets in all; those that a filter
 	// dropped do not count. Deleted were deleted from the server, and Listed
 	// were on it.
 	Fetched, Deleted, Listed int
-	Bytes                    int64
+	Octets                   int64
 
 	// The fields below are for SavePoll; Polls does not return them.
 

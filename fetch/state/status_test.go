@@ -25,7 +25,7 @@ func TestPollsAndStatus(t *testing.T) {
 		doRefuse(refusal("z")), doRefuse(refusal("b")),
 		doKeep(300, state.Housekeeping{Missing: []string{"due and missing"}}),
 	)
-	good := state.Poll{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Bytes: 1 << 40}
+	good := state.Poll{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Octets: 1 << 40}
 	bad := state.Poll{Started: 11, Ended: 12, Result: "retry", Error: "no route to host", Hint: "try later"}
 	ok(t, s.SavePoll(t.Context(), "work", good))
 	ok(t, s.SavePoll(t.Context(), "work", bad))

@@ -80,7 +80,7 @@ func (c *Config) showTree(account string) *yaml.Node {
 			nodes[key.key] = r.copyNode(v)
 		}
 	}
-	nodes["state"] = textNode(escapePath(c.State))
+	nodes["state"] = textNode(EscapePath(c.State))
 	nodes["sinks"] = r.sinksNode(c, account, r.fields(top["sinks"]))
 	nodes["accounts"] = r.accountsNode(c, account, r.fields(top["accounts"]), r.fields(top["defaults"]))
 	if account != "" {

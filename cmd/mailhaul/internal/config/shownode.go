@@ -10,8 +10,8 @@ import (
 // maskedSecret is shown instead of a secret.
 const maskedSecret = "***"
 
-// escapePath writes a path as parser.path reads it, where a $ begins a variable.
-func escapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
+// EscapePath returns a path as a configuration has it, where $ begins a variable.
+func EscapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
 
 // textNode returns a string. The encoder quotes it if YAML would take it for another type.
 func textNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }

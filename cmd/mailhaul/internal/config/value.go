@@ -199,7 +199,7 @@ func (p *parser) path(v value) (string, bool) {
 	}
 	s = filepath.Clean(s)
 	if ok {
-		p.display[v.nodeKey()] = escapePath(s)
+		p.display[v.nodeKey()] = EscapePath(s)
 	}
 	return s, ok
 }

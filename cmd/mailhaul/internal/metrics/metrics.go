@@ -156,7 +156,7 @@ func (m *Metrics) Observe(e fetch.Event) {
 	}
 	m.polls.WithLabelValues(account, s.Class.String()).Inc()
 	m.messages.WithLabelValues(account).Add(float64(s.Fetched))
-	m.octets.WithLabelValues(account).Add(float64(s.Bytes))
+	m.octets.WithLabelValues(account).Add(float64(s.Octets))
 	m.dropped.WithLabelValues(account).Add(float64(s.Dropped))
 	m.deleted.WithLabelValues(account).Add(float64(s.Deleted))
 	took := max(0, s.Ended.Sub(s.Started).Seconds())

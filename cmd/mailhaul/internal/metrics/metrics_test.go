@@ -73,11 +73,11 @@ func TestWriteAddsToFile(t *testing.T) {
 	path := filepath.Join(dir, "mailhaul.prom")
 	accounts := []string{"ada", "grace"}
 	f := metrics.NewFile(path, build, accounts, map[string]time.Time{"ada": at(0)})
-	f.Observe(poll("ada", 100, fetch.Summary{Listed: 7, Fetched: 5, Dropped: 2, Deleted: 4, Bytes: 5000, Refused: 1, TooLarge: 1, Class: fetch.ClassRefused}))
+	f.Observe(poll("ada", 100, fetch.Summary{Listed: 7, Fetched: 5, Dropped: 2, Deleted: 4, Octets: 5000, Refused: 1, TooLarge: 1, Class: fetch.ClassRefused}))
 	f.Observe(poll("grace", 100, fetch.Summary{Class: fetch.ClassOperator}))
 	write(t, f, path)
 	// The same process once more,
-	f.Observe(poll("ada", 200, fetch.Summary{Listed: 3, Fetched: 1, Bytes: 10}))
+	f.Observe(poll("ada", 200, fetch.Summary{Listed: 3, Fetched: 1, Octets: 10}))
 	write(t, f, path)
 	// and another one, of a newer version, that polls only ada.
 	newer := build

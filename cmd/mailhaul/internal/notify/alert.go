@@ -111,14 +111,14 @@ func (a Alert) text() string {
 	fmt.Fprintf(&b, "%s.\n\n", a)
 	if a.Kind == Refused {
 		for _, r := range a.Refused {
-			writeField(&b, "message", oneLine(describeRefused(r)))
+			writeField(&b, "message", shortLine(describeRefused(r)))
 		}
 		return b.String()
 	}
-	writeField(&b, "error", oneLine(a.Warning.Text))
+	writeField(&b, "error", shortLine(a.Warning.Text))
 	if err := a.err(); err != nil {
-		writeField(&b, "error", oneLine(err.Error()))
-		writeField(&b, "hint", oneLine(fetch.Hint(err)))
+		writeField(&b, "error", shortLine(err.Error()))
+		writeField(&b, "hint", shortLine(fetch.Hint(err)))
 	}
 	writeField(&b, "since", formatTime(a.Since))
 	if a.Kind != Recovered {

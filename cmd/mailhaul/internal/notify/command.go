@@ -22,7 +22,7 @@ const defaultTimeout = time.Minute
 // environment variables, and a text for a person on its standard input.
 type Command struct {
 	Argv    []string
-	Timeout time.Duration // of a run; 0 is a minute
+	Timeout time.Duration // of a run; 0 is a minute, and others are for tests
 	Server  string        // the account's server, host:port
 }
 
@@ -58,7 +58,7 @@ func (c *Command) Run(ctx context.Context, a Alert) error {
 }
 
 // env returns the environment variables for an alert. Text that a server controls
-// is made safe by oneLine.
+// is made safe by shortLine.
 func (c *Command) env(a Alert) []string {
 	errText := a.Warning.Text
 	if err := a.err(); err != nil {
@@ -73,17 +73,17 @@ func (c *Command) env(a Alert) []string {
 		"MAILHAUL_ACCOUNT=" + a.Summary.Account,
 		"MAILHAUL_SERVER=" + c.Server,
 		"MAILHAUL_RESULT=" + a.Summary.Class.String(),
-		"MAILHAUL_ERROR=" + oneLine(errText),
-		"MAILHAUL_HINT=" + oneLine(fetch.Hint(a.err())),
+		"MAILHAUL_ERROR=" + shortLine(errText),
+		"MAILHAUL_HINT=" + shortLine(fetch.Hint(a.err())),
 		"MAILHAUL_SINCE=" + formatTime(a.Since),
 		"MAILHAUL_LAST_SUCCESS=" + formatTime(a.LastSuccess),
 		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(a.Refused)),
 	}
 }
 
-// oneLine returns text as one line without control characters, cut to a length
+// shortLine returns text as one line without control characters, cut to a length
 // that an environment variable can have.
-func oneLine(s string) string {
+func shortLine(s string) string {
 	const maxBytes = 2000
 	s = oneline.Of(s)
 	if len(s) > maxBytes {

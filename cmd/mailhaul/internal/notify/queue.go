@@ -11,7 +11,7 @@ import (
 const maxQueued = 1000
 
 // errQueueFull means that the command is slower than alerts come in.
-var errQueueFull = errors.New("too much news waits for the command, which is slow or hangs")
+var errQueueFull = errors.New("too many alerts wait for the command, which is slow or hangs")
 
 // Queue sends alerts, one after the other, in a goroutine of its own: a command
 // that is slow or hangs does not hold up a poll.

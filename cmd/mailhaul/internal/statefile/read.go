@@ -184,7 +184,7 @@ func (r *reader) addPoll(p poll) {
 	r.end.Polls++
 	r.current().Polls = append(r.current().Polls, state.Poll{
 		Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
-		Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
+		Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Octets: p.Octets,
 	})
 }
 
@@ -201,7 +201,7 @@ func (r *reader) addDay(d day) error {
 		return errors.New("a number is negative")
 	}
 	r.end.Days++
-	r.current().Days = append(r.current().Days, state.Day{Day: n, Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Bytes: d.Octets})
+	r.current().Days = append(r.current().Days, state.Day{Day: n, Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Octets})
 	return nil
 }
 

@@ -104,29 +104,26 @@ type base64Text struct {
 	Base64 *string `json:"base64"`
 }
 
-func (t anyString) MarshalJSON() ([]byte, error) {
-	if utf8.ValidString(string(t)) {
-		return json.Marshal(string(t))
+func (s anyString) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(s)) {
+		return json.Marshal(string(s))
 	}
-	s := base64.StdEncoding.EncodeToString([]byte(t))
-	return json.Marshal(base64Text{&s})
+	encoded := base64.StdEncoding.EncodeToString([]byte(s))
+	return json.Marshal(base64Text{&encoded})
 }
 
-var errText = errors.New(`neither text nor {"base64":"…"}`)
+var errString = errors.New(`neither text nor {"base64":"…"}`)
 
-func (t *anyString) UnmarshalJSON(data []byte) error {
-	var s string
+func (s *anyString) UnmarshalJSON(data []byte) error {
 	if len(data) > 0 && data[0] == '"' {
-		err := json.Unmarshal(data, &s)
-		*t = anyString(s)
-		return err
+		return json.Unmarshal(data, (*string)(s))
 	}
 	var e base64Text
 	if json.Unmarshal(data, &e) != nil || e.Base64 == nil {
-		return errText
+		return errString
 	}
 	bytes, err := base64.StdEncoding.Strict().DecodeString(*e.Base64)
-	*t = anyString(bytes)
+	*s = anyString(bytes)
 	return err
 }
 
@@ -141,23 +138,23 @@ func timeOrNil(unix int64) *unixTime {
 	return (*unixTime)(&unix)
 }
 
-func (a *unixTime) unix() int64 {
-	if a == nil {
+func (u *unixTime) unix() int64 {
+	if u == nil {
 		return 0
 	}
-	return int64(*a)
+	return int64(*u)
 }
 
-func (a unixTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Unix(int64(a), 0).UTC()) }
+func (u unixTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Unix(int64(u), 0).UTC()) }
 
 var errTime = errors.New("not a time of RFC 3339 since 1970")
 
-func (a *unixTime) UnmarshalJSON(data []byte) error {
+func (u *unixTime) UnmarshalJSON(data []byte) error {
 	// time.Parse also accepts a comma before the fraction of a second.
 	t, err := time.Parse(`"`+time.RFC3339+`"`, string(data))
 	if err != nil || t.Unix() <= 0 || strings.Contains(string(data), ",") {
 		return errTime
 	}
-	*a = unixTime(t.Unix())
+	*u = unixTime(t.Unix())
 	return nil
 }

@@ -35,10 +35,10 @@ var all = []state.Export{
 			{Row: state.Row{UID: "d", Phase: state.Adopted}},
 		},
 		Polls: []state.Poll{
-			{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Bytes: 6},
+			{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Octets: 6},
 			{Started: 7, Ended: 8, Result: "retry", Error: "it said \xff", Hint: "wait"},
 		},
-		Days: []state.Day{{Day: 20784, Polls: 288, Failed: 1, Fetched: 3, Bytes: 1 << 40}, {Day: 20785, Polls: 2}},
+		Days: []state.Day{{Day: 20784, Polls: 288, Failed: 1, Fetched: 3, Octets: 1 << 40}, {Day: 20785, Polls: 2}},
 	},
 	{Account: "empty"},
 }

@@ -37,12 +37,12 @@ func (f *Writer) Write(m state.Export) error {
 	for _, p := range m.Polls {
 		f.encode(line{Poll: &poll{
 			Started: timeOrNil(p.Started), Ended: timeOrNil(p.Ended), Result: p.Result, Error: anyString(p.Error), Hint: anyString(p.Hint),
-			Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Octets: p.Bytes,
+			Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Octets: p.Octets,
 		}})
 	}
 	for _, d := range m.Days {
 		f.encode(line{Day: &day{
-			Date: time.Unix(d.Day*86400, 0).UTC().Format(time.DateOnly), Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Bytes,
+			Date: time.Unix(d.Day*86400, 0).UTC().Format(time.DateOnly), Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Octets,
 		}})
 	}
 	f.end.Accounts++

@@ -18,7 +18,8 @@ import (
 // Manager sends messages to the service manager, if there is one. Its methods may be
 // called from several goroutines. Messages that cannot be sent are dropped.
 type Manager struct {
-	// Timeout bounds the wait for a manager that does not read; 0 is ten seconds.
+	// Timeout bounds the wait for a manager that does not read; 0 is ten seconds, and
+	// others are for tests.
 	Timeout time.Duration
 
 	mu           sync.Mutex

@@ -81,9 +81,12 @@ func (d *draft) disable(format string, args ...any) {
 	d.remark(format, args...)
 }
 
-// addTimeout adds a timeout, of one hour at most. 0 adds none.
+// maxTimeout is the longest timeout of our configuration, in seconds.
+const maxTimeout = 3600
+
+// addTimeout adds a timeout, of maxTimeout at most. 0 adds none.
 func (d *draft) addTimeout(seconds int) {
-	if seconds > 3600 {
+	if seconds > maxTimeout {
 		d.add("timeout", "1h")
 		d.remark("timeout can be no more than 1h")
 	} else if seconds > 0 {
@@ -109,22 +112,22 @@ func (d *draft) addMDA(line, to string) {
 }
 
 // finish adds the account to the configuration. It remarks on an earlier account with
-// the same mailbox.
+// the same maildrop.
 func (d *draft) finish() {
-	mailbox := d.mailbox()
+	maildrop := d.maildrop()
 	for _, a := range d.Accounts {
-		if mailbox.user != "" && a.mailbox() == mailbox {
-			d.remark("is the mailbox of account %s, too: take one of them out, or both fetch all of it", a.Name)
+		if maildrop.user != "" && a.maildrop() == maildrop {
+			d.remark("is the maildrop of account %s, too: take one of them out, or both fetch all of it", a.Name)
 			break
 		}
 	}
 	d.Accounts = append(d.Accounts, d.Account)
 }
 
-// mailbox is what tells one mailbox from another.
-type mailbox struct{ server, user, tunnel string }
+// maildrop is what tells one maildrop from another.
+type maildrop struct{ server, user, tunnel string }
 
-func (a Account) mailbox() (m mailbox) {
+func (a Account) maildrop() (m maildrop) {
 	for _, k := range a.Keys {
 		switch k.Name {
 		case "server":
@@ -168,8 +171,8 @@ func formatSeconds(seconds int) string {
 	return strconv.Itoa(seconds) + "s"
 }
 
-// escapePath returns a path as the configuration has it, where $ begins a variable.
-func escapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
+// escapePath returns a path as the configuration has it.
+func escapePath(path string) string { return config.EscapePath(path) }
 
 func exists(path string) bool {
 	_, err := os.Stat(path)

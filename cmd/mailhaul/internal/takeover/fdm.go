@@ -2,7 +2,7 @@ package takeover
 
 import (
 	"cmp"
-	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -48,47 +48,50 @@ type fdmDraft struct {
 	keeps bool // its mail stays on the server
 }
 
-// fdmRedundantSettings are options that ask for what mailhaul always does, or that are
-// about what it does not have. The functions below read others.
-var fdmRedundantSettings = strings.Fields(`
+// fdmKnownSettings are the options that defaults translates, and those that need no
+// translation: they ask for what mailhaul always does, or are about what it does not have.
+var fdmKnownSettings = strings.Fields(`
 	verify-certificates unmatched-mail maximum-size timeout purge-after no-received parallel-accounts proxy
 	queue-high queue-low ignore-errors allow-multiple lock-file lock-timeout lock-wait lock-types lock-type
 	default-user lookup-order no-create strip-characters`)
 
 // defaults translates the options.
 func (f *fdm) defaults() {
-	settings := f.conf.settings
-	if n, err := strconv.ParseInt(settings["maximum-size"], 10, 64); err == nil && n > 0 {
+	number := func(setting string) int64 { // 0 if it is not set
+		n, _ := strconv.ParseInt(f.conf.settings[setting], 10, 64)
+		return n
+	}
+	if n := number("maximum-size"); n > 0 {
 		f.Defaults = append(f.Defaults, Key{"max_size", formatSize(n)})
 	}
-	if n, err := strconv.Atoi(settings["timeout"]); err == nil && n > 0 {
-		f.Defaults = append(f.Defaults, Key{"timeout", formatSeconds(min(n, 3600))})
+	if n := number("timeout"); n > 0 {
+		f.Defaults = append(f.Defaults, Key{"timeout", formatSeconds(int(min(n, maxTimeout)))})
 	}
-	if n, err := strconv.Atoi(settings["purge-after"]); err == nil && n > 0 {
-		f.Defaults = append(f.Defaults, Key{"max_messages", min(n, 1_000_000)})
+	if n := number("purge-after"); n > 0 {
+		f.Defaults = append(f.Defaults, Key{"max_messages", int(min(n, 1_000_000))})
 	}
-	if _, set := settings["no-received"]; !set {
+	if _, set := f.conf.settings["no-received"]; !set {
 		f.Defaults = append(f.Defaults, Key{"received_header", true})
 	}
-	if n := settings["parallel-accounts"]; n != "" {
-		f.remark("", "parallel-accounts: write parallel: %s at the top of the file", n)
+	if n := number("parallel-accounts"); n > 0 {
+		f.remark("", "parallel-accounts: write parallel: %d at the top of the file", n)
 	}
-	if proxy := settings["proxy"]; proxy != "" {
+	if proxy := f.conf.settings["proxy"]; proxy != "" {
 		if m := fdmSOCKS.FindStringSubmatch(proxy); m != nil {
 			f.Defaults = append(f.Defaults, Key{"socks5", m[1]})
 		} else {
 			f.remark("", "proxy: one that is no SOCKS5 proxy, or wants a password, is left out: see tunnel, and socks5")
 		}
 	}
-	var names []string
-	for name := range settings {
-		if !slices.Contains(fdmRedundantSettings, name) {
-			names = append(names, name)
+	f.reportUntranslated()
+}
+
+// reportUntranslated remarks on the options that have no counterpart.
+func (f *fdm) reportUntranslated() {
+	for _, name := range slices.Sorted(maps.Keys(f.conf.settings)) {
+		if !slices.Contains(fdmKnownSettings, name) {
+			f.remark("", "set %s has no counterpart: mailhaul goes on without it", name)
 		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		f.remark("", "set %s has no counterpart: mailhaul goes on without it", name)
 	}
 }
 
@@ -159,16 +162,15 @@ func (d *fdmDraft) expand(what, s string) string {
 
 // connection translates the server and the way to it.
 func (d *fdmDraft) connection() {
-	implicit := d.kind == "pop3s"
-	if command := d.option("pipe"); d.has("pipe") {
+	if d.has("pipe") {
 		d.add("server", "localhost")
 		d.add("tls", "none")
-		if argv, ok := d.command("pipe", command); ok {
+		if argv, ok := d.command("pipe", d.option("pipe")); ok {
 			d.add("tunnel", argv)
 		}
 		return
 	}
-	defaultPort := "110"
+	implicit, defaultPort := d.kind == "pop3s", "110"
 	if implicit {
 		defaultPort = "995"
 	}
@@ -215,15 +217,7 @@ func (d *fdmDraft) login() {
 		}
 	}
 	d.addIfSet("user", user)
-	if command, ok := strings.CutPrefix(d.options["pass"], fdmCommand); ok && command != "" {
-		d.addIfSet("password_command", command)
-	} else if password := d.option("pass"); d.has("pass") {
-		d.addIfSet("password", password)
-	} else if password = d.parent.netrcPassword(d.host, user); password != "" {
-		d.addIfSet("password", password)
-	} else {
-		d.disable("add a password: there is none, nor in ~/.netrc")
-	}
+	d.addPassword(user)
 	if d.kind == "pop3" && !d.has("starttls") && !d.has("no-apop") && !d.has("pipe") {
 		d.add("auth", []string{"scram-sha-256", "scram-sha-1", "cram-md5", "apop", "plain", "login", "user"})
 	}
@@ -232,14 +226,24 @@ func (d *fdmDraft) login() {
 	}
 }
 
-// netrcPassword returns the password in ~/.netrc, empty if there is none.
-func (f *fdm) netrcPassword(host, user string) string {
-	for _, machine := range []string{host, ""} {
-		if e, ok := f.netrc(pythonNetrc).find(machine, user); ok {
-			return e.password
+// addPassword adds the password, or the command that prints it.
+func (d *fdmDraft) addPassword(user string) {
+	if command, ok := strings.CutPrefix(d.options["pass"], fdmCommand); ok && command != "" {
+		d.addIfSet("password_command", command)
+		return
+	}
+	password := d.option("pass")
+	if !d.has("pass") {
+		if password = d.netrcPassword(d.host, user); password == "" {
+			d.disable("add a password: there is none, nor in ~/.netrc")
 		}
 	}
-	return ""
+	d.addIfSet("password", password)
+}
+
+// netrcPassword returns the password in ~/.netrc, empty if there is none.
+func (d *fdmDraft) netrcPassword(host, user string) string {
+	return d.netrc(pythonNetrc).password(user, host, netrcDefault)
 }
 
 // policy translates what is fetched, and how long it stays on the server.
@@ -341,18 +345,15 @@ func (e *fdmEvaluation) result(conditions []fdmCondition) (result int) {
 		case "all":
 			one = always
 		case "matched":
-			one = map[bool]int{false: never, true: always}[e.matched]
+			one = certain(e.matched)
 		case "unmatched":
 			// What sorting rules would have matched gets to this one here.
-			one = map[bool]int{false: always, true: never}[e.matched]
+			one = certain(!e.matched)
 		case "account":
-			one = never
-			if slices.ContainsFunc(c.accounts, func(pattern string) bool {
+			one = certain(slices.ContainsFunc(c.accounts, func(pattern string) bool {
 				ok, err := path.Match(pattern, e.account)
 				return ok && err == nil
-			}) {
-				one = always
-			}
+			}))
 		}
 		if c.not {
 			one = always - one
@@ -367,6 +368,14 @@ func (e *fdmEvaluation) result(conditions []fdmCondition) (result int) {
 		}
 	}
 	return result
+}
+
+// certain returns the result of a condition that is the same for all mail.
+func certain(holds bool) int {
+	if holds {
+		return always
+	}
+	return never
 }
 
 // resolve replaces the names of actions by what they do.
@@ -430,63 +439,72 @@ func (d *fdmDraft) rewrite(argv []string) {
 	d.add("filter", []Key{{"command", argv}, {"on_failure", "wait"}})
 }
 
-// serverSink adds a sink for a server.
+// serverSink adds a sink for a server, and returns its name.
 func (d *fdmDraft) serverSink(i fdmItem) (name string) {
-	value := func(option string) string { return d.expand(option+" of "+i.kind, i.options[option]) }
-	_, starttls := i.options["starttls"]
+	host, port := d.itemOption(i, "server"), d.itemOption(i, "port")
+	if host == "" {
+		return ""
+	}
 	kind, tls, defaultPort := i.kind, "none", map[string]string{"smtp": "25", "lmtp": "24", "imap": "143", "imaps": "993"}[i.kind]
-	switch {
-	case kind == "imaps":
-		kind, tls = "imap", "implicit"
-	case starttls:
+	if _, starttls := i.options["starttls"]; starttls {
 		tls = "starttls"
 	}
-	host := value("server")
-	port := cmp.Or(map[string]string{"smtp": "25", "imap": "143", "imaps": "993", "submission": "587"}[value("port")], value("port"), defaultPort)
+	if kind == "imaps" {
+		kind, tls = "imap", "implicit"
+	}
 	keys := []Key{{kind, host}}
-	if !strings.HasPrefix(host, "/") {
-		ourPort := defaultPort
-		if kind == "imap" && tls != "implicit" {
-			ourPort = "143"
-		}
-		keys = []Key{{kind, hostPort(host, port, ourPort)}, {"tls", tls}}
+	if !strings.HasPrefix(host, "/") { // it is no socket
+		port = cmp.Or(map[string]string{"smtp": "25", "imap": "143", "imaps": "993", "submission": "587"}[port], port)
+		keys = []Key{{kind, hostPort(host, port, defaultPort)}, {"tls", tls}}
 		if tls == "none" && host != "localhost" {
 			d.remark("everybody on the way to %s can read the mail. If it has TLS, take out tls: none of the sink", host)
 		}
 	}
+	name = host
 	if kind == "imap" {
-		user, password, folder := value("user"), value("pass"), value("folder")
-		if user == "" {
-			user = d.netrc(pythonNetrc).findMachine(host).login
-		}
-		if password == "" {
-			password = d.parent.netrcPassword(host, user)
-		}
-		if user == "" || password == "" {
-			d.disable("add user and a password to the sink %s: there is none, nor in ~/.netrc", host)
-		}
-		keys = append(keys, Key{"user", user}, Key{"password", password})
-		if folder != "" && folder != "INBOX" {
-			keys = append(keys, Key{"folder", folder})
-		}
+		folder := d.itemOption(i, "folder")
+		keys = append(keys, d.imapKeys(i, host, folder)...)
+		name = cmp.Or(folder, host)
 	} else {
-		to := value("to")
-		if to == "" {
-			d.disable("add to to the sink %s: fdm sends to the user who runs it", host)
-			to = "me"
-		}
-		keys = append(keys, Key{"to", to})
-		if from := value("from"); from != "" {
-			keys = append(keys, Key{"sender", from})
-		}
+		keys = append(keys, d.smtpKeys(i, host)...)
 	}
 	for _, k := range keys {
 		if s, ok := k.Value.(string); ok && !d.checkText(k.Name, s) {
 			return ""
 		}
 	}
-	if host == "" {
-		return ""
+	return d.addSink(name, keys...)
+}
+
+// itemOption returns the value of an option of an item, with its tags replaced.
+func (d *fdmDraft) itemOption(i fdmItem, name string) string {
+	return d.expand(name+" of "+i.kind, i.options[name])
+}
+
+// imapKeys returns the keys of the login to an IMAP server, and of the folder.
+func (d *fdmDraft) imapKeys(i fdmItem, host, folder string) []Key {
+	user := cmp.Or(d.itemOption(i, "user"), d.netrc(pythonNetrc).findMachine(host).login)
+	password := cmp.Or(d.itemOption(i, "pass"), d.netrcPassword(host, user))
+	if user == "" || password == "" {
+		d.disable("the sink %s needs user and a password: there is none, nor in ~/.netrc", host)
 	}
-	return d.addSink(cmp.Or(fmt.Sprint(i.options["folder"]), host), keys...)
+	keys := []Key{{"user", user}, {"password", password}}
+	if folder != "" && folder != "INBOX" {
+		keys = append(keys, Key{"folder", folder})
+	}
+	return keys
+}
+
+// smtpKeys returns the keys of the recipient and the sender.
+func (d *fdmDraft) smtpKeys(i fdmItem, host string) []Key {
+	to := d.itemOption(i, "to")
+	if to == "" {
+		d.disable("the sink %s needs the key to: fdm sends to the user who runs it", host)
+		to = "me"
+	}
+	keys := []Key{{"to", to}}
+	if from := d.itemOption(i, "from"); from != "" {
+		keys = append(keys, Key{"sender", from})
+	}
+	return keys
 }

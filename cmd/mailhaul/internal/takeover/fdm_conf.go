@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -61,7 +62,7 @@ func parseFdm(path, home string) (*fdmConf, error) {
 		return nil, err
 	}
 	p.commands(&p.conf.rules)
-	if p.peek().kind != 0 {
+	if p.peek().kind != fdmEnd {
 		p.fail("} closes nothing")
 	}
 	return p.conf, p.err
@@ -69,7 +70,7 @@ func parseFdm(path, home string) (*fdmConf, error) {
 
 // isWord reports whether the next token is one of the words in a list.
 func (p *fdmParser) isWord(words string) bool {
-	return p.peek().kind == 'w' && strings.Contains(" "+words+" ", " "+p.peek().text+" ")
+	return p.peek().kind == fdmWordToken && strings.Contains(" "+words+" ", " "+p.peek().text+" ")
 }
 
 // accept skips the next token if that is one of the words in a list.
@@ -97,7 +98,7 @@ func (p *fdmParser) unexpected(want string) {
 
 // hasValue reports whether the next token begins a value.
 func (p *fdmParser) hasValue() bool {
-	return strings.IndexByte("sn$%", p.peek().kind) >= 0
+	return slices.Contains([]byte{fdmStringToken, fdmNumberToken, '$', '%'}, p.peek().kind)
 }
 
 // parseValue parses a number, or a string that may consist of several.
@@ -107,7 +108,7 @@ func (p *fdmParser) parseValue() string {
 		t := p.next()
 		text, ok := t.text, true
 		switch t.kind {
-		case 's', 'n':
+		case fdmStringToken, fdmNumberToken:
 		case '$', '%':
 			if text, ok = p.macros[t.macro()]; !ok {
 				p.fail("macro %s is not defined", t.macro())
@@ -142,7 +143,7 @@ func (p *fdmParser) parseValues() (all []string) {
 // commands parses commands up to the end, or to a } that ends a block. Rules are added to
 // rules.
 func (p *fdmParser) commands(rules *[]fdmRule) {
-	for p.peek().kind != 0 && p.peek().kind != '}' {
+	for p.peek().kind != fdmEnd && p.peek().kind != '}' {
 		switch {
 		case p.peek().kind == '$' || p.peek().kind == '%':
 			name := p.next().macro()
@@ -186,7 +187,7 @@ var fdmUnits = map[string]int64{
 // seconds.
 func (p *fdmParser) amount() string {
 	value := p.parseValue()
-	if unit, ok := fdmUnits[p.peek().text]; ok && p.peek().kind == 'w' {
+	if unit, ok := fdmUnits[p.peek().text]; ok && p.peek().kind == fdmWordToken {
 		p.next()
 		value = multiply(value, unit)
 	}
@@ -195,14 +196,14 @@ func (p *fdmParser) amount() string {
 
 // set parses an option.
 func (p *fdmParser) set() {
-	if p.peek().kind != 'w' {
+	if p.peek().kind != fdmWordToken {
 		p.unexpected("the name of an option")
 		return
 	}
 	name, value := p.next().text, ""
 	switch name {
 	case "unmatched-mail", "purge-after", "file-umask", "file-group":
-		if p.peek().kind == 'w' {
+		if p.peek().kind == fdmWordToken {
 			value = p.next().text
 			break
 		}
@@ -231,7 +232,7 @@ func (p *fdmParser) account() {
 	a := fdmAccount{name: p.parseValue()}
 	a.otherUsers = p.users()
 	a.disabled = p.accept("disabled")
-	if p.peek().kind != 'w' {
+	if p.peek().kind != fdmWordToken {
 		p.unexpected("the kind of the account")
 		return
 	}
@@ -288,7 +289,7 @@ func (p *fdmParser) item() fdmItem {
 	if p.hasValue() {
 		return fdmItem{kind: "action", actions: []string{p.parseValue()}}
 	}
-	if p.peek().kind != 'w' {
+	if p.peek().kind != fdmWordToken {
 		p.unexpected("an action")
 		return fdmItem{}
 	}
@@ -359,7 +360,7 @@ func (p *fdmParser) condition() (c fdmCondition) {
 	case p.accept("account accounts"):
 		c.kind, c.accounts = "account", p.parseValues()
 	default: // it looks into a message, or runs a program
-		for p.err == nil && p.peek().kind != 0 && p.peek().kind != '{' && !p.isWord("and or action actions users") {
+		for p.err == nil && p.peek().kind != fdmEnd && p.peek().kind != '{' && !p.isWord("and or action actions users") {
 			p.next()
 		}
 	}

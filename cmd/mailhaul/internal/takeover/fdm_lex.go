@@ -34,11 +34,18 @@ func joinFdm(a, b string) string {
 
 // fdmToken is a token of an fdm.conf.
 type fdmToken struct {
-	// kind is w for a word, s for a string, n for a number, $ or % for the name of a
-	// macro, 0 for the end, or the character of which the token consists.
+	// kind is one of these, $ or % for the name of a macro, or the character of which the
+	// token consists.
 	kind byte
 	text string
 }
+
+const (
+	fdmEnd         = 0
+	fdmWordToken   = 'w'
+	fdmStringToken = 's'
+	fdmNumberToken = 'n'
+)
 
 // macro returns the name of a macro, with $ or %.
 func (t fdmToken) macro() string { return string(t.kind) + t.text }
@@ -79,8 +86,8 @@ func (l *fdmLexer) fail(format string, args ...any) {
 func (l *fdmLexer) peek() fdmToken {
 	for l.peeked == nil && l.err == nil {
 		t := l.read()
-		isDirective := t.kind == 'w' && l.directive(t.text)
-		if !isDirective && (l.skip == 0 || t.kind == 0) {
+		isDirective := t.kind == fdmWordToken && l.directive(t.text)
+		if !isDirective && (l.skip == 0 || t.kind == fdmEnd) {
 			l.peeked = &t
 		}
 	}
@@ -125,7 +132,7 @@ func (l *fdmLexer) directive(word string) bool {
 		if l.skip > 0 {
 			return true
 		}
-		if name.kind != 's' || name.text == "" || strings.HasPrefix(name.text, fdmCommand) {
+		if name.kind != fdmStringToken || name.text == "" || strings.HasPrefix(name.text, fdmCommand) {
 			l.fail("include wants a path in quotes")
 			return true
 		}
@@ -172,9 +179,9 @@ func (l *fdmLexer) read() fdmToken {
 		case fdmMacro.MatchString(text):
 			return fdmToken{text[0], macroName(l.take(fdmMacro))}
 		case fdmInt.MatchString(text):
-			return fdmToken{'n', l.take(fdmInt)}
+			return fdmToken{fdmNumberToken, l.take(fdmInt)}
 		case fdmWord.MatchString(text):
-			return fdmToken{'w', l.take(fdmWord)}
+			return fdmToken{fdmWordToken, l.take(fdmWord)}
 		case strings.IndexByte("~+(),<>{}*=!", text[0]) >= 0:
 			return fdmToken{text[0], l.skipBytes(1)}
 		default:
@@ -220,7 +227,7 @@ func (l *fdmLexer) readString() fdmToken {
 			value = joinFdm(value, l.skipBytes(plain))
 		case rest[:1] == quote:
 			l.skipBytes(1)
-			return fdmToken{'s', value}
+			return fdmToken{fdmStringToken, value}
 		case quote == `"` && rest[0] == '\\' && len(rest) > 1:
 			c := l.skipBytes(2)[1:]
 			value = joinFdm(value, strings.NewReplacer("r", "\r", "n", "\n", "t", "\t").Replace(c))
@@ -234,9 +241,9 @@ func (l *fdmLexer) readString() fdmToken {
 
 // readCommand reads $(a command), in which strings are as elsewhere.
 func (l *fdmLexer) readCommand() fdmToken {
-	kind := byte('s')
+	kind := byte(fdmStringToken)
 	if l.skipBytes(2)[0] == '%' {
-		kind = 'n'
+		kind = fdmNumberToken
 	}
 	command := ""
 	for depth := 1; ; {
@@ -248,7 +255,7 @@ func (l *fdmLexer) readCommand() fdmToken {
 		switch c := rest[0]; c {
 		case '"', '\'':
 			t := l.readString()
-			if t.kind == 0 {
+			if t.kind == fdmEnd {
 				return fdmToken{}
 			}
 			command = joinFdm(command, string(c)+t.text+string(c))

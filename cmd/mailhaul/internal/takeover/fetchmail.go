@@ -226,7 +226,8 @@ func (a fetchmailAccount) login() {
 	case !slices.Contains([]string{"", "any", "password"}, auth):
 		a.remark("auth %s: mailhaul takes what the server offers and it knows itself; see auth, and token_command", quoteText(auth))
 	}
-	password := cmp.Or(a.user.text("password"), a.netrcPassword())
+	password := cmp.Or(a.user.text("password"),
+		a.netrc(fetchmailNetrc).password(a.user.text("remote"), a.server.text("pollname"), a.server.text("via")))
 	file := a.Name + ".password"
 	const how = ": write it into the first line of %s, beside the configuration (chmod 600), or see password_command"
 	switch {
@@ -239,16 +240,6 @@ func (a fetchmailAccount) login() {
 		return
 	}
 	a.add("password_file", file)
-}
-
-// netrcPassword returns the password in ~/.netrc, empty if there is none.
-func (a fetchmailAccount) netrcPassword() string {
-	for _, machine := range []string{a.server.text("pollname"), a.server.text("via")} {
-		if e, ok := a.netrc(fetchmailNetrc).find(machine, a.user.text("remote")); ok && machine != "" {
-			return e.password
-		}
-	}
-	return ""
 }
 
 // policy translates what is fetched, how often, and how long it stays on the server.

@@ -129,9 +129,8 @@ func (a mpopAccount) login(tls string) {
 		a.disable("add user: there is none")
 	}
 	password, command, auth := a.commands["password"], a.commands["passwordeval"], a.commands["auth"]
-	if host := a.commands["host"]; password == "" && command == "" && host != "" {
-		e, _ := a.netrc(fetchmailNetrc).find(host, a.commands["user"])
-		password = e.password
+	if password == "" && command == "" {
+		password = a.netrc(fetchmailNetrc).password(a.commands["user"], a.commands["host"])
 	}
 	token := auth == "oauthbearer" || auth == "xoauth2"
 	switch {

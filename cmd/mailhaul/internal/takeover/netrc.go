@@ -13,9 +13,12 @@ import (
 type netrc []netrcEntry
 
 type netrcEntry struct {
-	machine         string // empty for the entry "default"
+	machine         string // or netrcDefault
 	login, password string
 }
+
+// netrcDefault is the machine of an entry for all machines.
+const netrcDefault = "\x00"
 
 // netrcSyntax tells how a word is quoted, which the fetchers see differently.
 type netrcSyntax int
@@ -24,15 +27,15 @@ const (
 	// fetchmailNetrc is the syntax of fetchmail and mpop: quotes of both kinds may stand
 	// anywhere in a word, up to the end of the line.
 	fetchmailNetrc netrcSyntax = iota
-	// pythonNetrc is the syntax of getmail: a word may begin with ", and a backslash
+	// pythonNetrc is the syntax of getmail and fdm: a word may begin with ", and a backslash
 	// quotes the next character.
 	pythonNetrc
 )
 
-// readNetrc reads a .netrc file. One that cannot be read, or is not UTF-8, has no entries.
+// readNetrc reads a .netrc file. One that cannot be read, or is not text in UTF-8, has no entries.
 func readNetrc(path string, syntax netrcSyntax) netrc {
 	text, err := os.ReadFile(path)
-	if err != nil || !utf8.Valid(text) {
+	if err != nil || !utf8.Valid(text) || strings.Contains(string(text), netrcDefault) {
 		return nil
 	}
 	return parseNetrc(string(text), syntax)
@@ -60,7 +63,7 @@ func parseNetrc(text string, syntax netrcSyntax) (entries netrc) {
 			machine, _ := p.word()
 			entries = append(entries, netrcEntry{machine: machine})
 		case "default":
-			entries = append(entries, netrcEntry{})
+			entries = append(entries, netrcEntry{machine: netrcDefault})
 		case "macdef":
 			p.skipTo("\n\n") // an empty line ends a macro
 		case "login", "user", "password", "passwd", "account":
@@ -78,21 +81,22 @@ func parseNetrc(text string, syntax netrcSyntax) (entries netrc) {
 	}
 }
 
-// find returns the first entry with a password for a login on a machine, or on all machines
-// if machine is empty.
-func (n netrc) find(machine, login string) (e netrcEntry, ok bool) {
-	i := slices.IndexFunc(n, func(e netrcEntry) bool {
-		return e.machine == machine && e.login == login && e.password != ""
-	})
-	if i < 0 {
-		return netrcEntry{}, false
+// password returns the first password for a login on the first of the machines that has
+// one, empty if none has.
+func (n netrc) password(login string, machines ...string) string {
+	for _, machine := range machines {
+		for _, e := range n {
+			if e.machine == machine && e.login == login && e.password != "" {
+				return e.password
+			}
+		}
 	}
-	return n[i], true
+	return ""
 }
 
 // findMachine returns the last entry for a machine, else the last one for all machines.
 func (n netrc) findMachine(machine string) netrcEntry {
-	for _, wanted := range []string{machine, ""} {
+	for _, wanted := range []string{machine, netrcDefault} {
 		for _, e := range slices.Backward(n) {
 			if e.machine == wanted {
 				return e
@@ -115,11 +119,9 @@ func (p *netrcParser) skipSpace() { p.text = strings.TrimLeft(p.text, netrcSpace
 // skipTo skips what comes before and with the next end, or all if there is none.
 func (p *netrcParser) skipTo(end string) { _, p.text, _ = strings.Cut(p.text, end) }
 
-// next takes the next character, 0 at the end.
+// next takes the next character.
 func (p *netrcParser) next() (c byte) {
-	if p.text != "" {
-		c, p.text = p.text[0], p.text[1:]
-	}
+	c, p.text = p.text[0], p.text[1:]
 	return c
 }
 
@@ -163,7 +165,7 @@ func (p *netrcParser) pythonWord(b *strings.Builder) {
 		if strings.ContainsRune(end, rune(c)) {
 			return
 		}
-		if c == '\\' {
+		if c == '\\' && p.text != "" {
 			c = p.next()
 		}
 		b.WriteByte(c)

@@ -212,8 +212,8 @@ func unescape(escape string) (text string, known bool) {
 		return text, true
 	}
 	digits, base, bits := escape, 8, 8
-	if hex := strings.TrimLeft(escape, "xu"); hex != escape {
-		digits, base, bits = hex, 16, 16
+	if strings.HasPrefix(escape, "x") || strings.HasPrefix(escape, "u") {
+		digits, base, bits = escape[1:], 16, 16
 	}
 	n, err := strconv.ParseUint(digits, base, bits)
 	return string(rune(n)), err == nil

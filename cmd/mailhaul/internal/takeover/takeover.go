@@ -41,8 +41,7 @@ type Account struct {
 	// SeenFile is the file in which the other fetcher remembers what it left on the
 	// server (see package oldids), empty if it leaves nothing there.
 	SeenFile string
-	// SeenFileMissing is set if that file does not exist. It is for the caller to set:
-	// no translator looks.
+	// SeenFileMissing is set if that file does not exist. It is for the caller to set.
 	SeenFileMissing bool
 	// Disabled is set if the account cannot be used as it is, or was not in use. It is
 	// written as a comment, and a Remark says what is to be done.

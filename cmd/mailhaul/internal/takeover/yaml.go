@@ -11,20 +11,20 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
 
-// keyOrder is the order of the keys in the file, which is that of config.example.yaml.
+// keyOrder is the order of the keys in the file. Others follow.
 var keyOrder = strings.Fields(`
 	maildir mbox mda smtp lmtp imap
-	server protocol tls to recipient user
-	password password_file password_env password_command token_command kerberos auth
+	server protocol tls to user
+	password password_file password_command token_command kerberos auth
 	tls_ca tls_fingerprint tls_name tls_cert tls_key tls_min
 	socks5 tunnel source_ip preconnect postpoll
-	deliver filter refused quarantine keep max_size max_messages
-	received_header delivered_to return_path every timeout time_limit pipelining`)
+	deliver route filter keep max_size max_messages
+	received_header every timeout pipelining`)
 
 // defaultableKeys are the keys that become defaults if all accounts have the same value.
 var defaultableKeys = strings.Fields(`
 	tls protocol auth kerberos tls_ca tls_min socks5 tunnel source_ip deliver filter keep max_size max_messages
-	received_header return_path every timeout`)
+	received_header every timeout`)
 
 // RemarkGroup is a remark on several accounts, or on the whole file if About is empty.
 type RemarkGroup struct {
@@ -135,8 +135,8 @@ func (w *yamlWriter) line(indent, text string) {
 	w.WriteString(strings.TrimRight(indent+text, " ") + "\n")
 }
 
-// account writes an account, below the remarks on it and how to adopt what the fetcher
-// from has left on its server.
+// account writes an account, below the remarks on it and the command that adopts what the
+// other fetcher, from, has left on the server.
 func (w *yamlWriter) account(a Account, remarks []string, from string) {
 	for _, text := range remarks {
 		w.comment("  ", text)
