@@ -35,7 +35,7 @@ func runExplain(c *cli.Context, std stdio) error {
 		return usagef("mailhaul explain work 1234", "mailhaul explain takes an account and a unique-id")
 	}
 	ctx, account, uid := c.Context, c.Args().Get(0), c.Args().Get(1)
-	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
+	cfg, store, done, err := loadConfigAndStateReadOnly(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

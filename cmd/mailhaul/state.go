@@ -36,9 +36,9 @@ func stateCommand(std stdio) *cli.Command {
 	}
 }
 
-// loadConfigAndState reads the configuration at path and opens its state database for
+// loadConfigAndStateReadOnly reads the configuration at path and opens its state database for
 // reading. The caller must call done.
-func loadConfigAndState(ctx context.Context, path string) (cfg *config.Config, store *state.Store, done func(), err error) {
+func loadConfigAndStateReadOnly(ctx context.Context, path string) (cfg *config.Config, store *state.Store, done func(), err error) {
 	if cfg, err = loadConfig(path); err != nil {
 		return nil, nil, nil, err
 	}
@@ -68,9 +68,9 @@ func openStateReadOnly(ctx context.Context, dir string) (store *state.Store, don
 	return store, func() { store.Close(); os.RemoveAll(empty) }, nil
 }
 
-// openState reads the configuration and opens its state database for changes. The
+// loadConfigAndState reads the configuration and opens its state database for changes. The
 // database must exist.
-func openState(ctx context.Context, path string) (*config.Config, *state.Store, error) {
+func loadConfigAndState(ctx context.Context, path string) (*config.Config, *state.Store, error) {
 	cfg, err := loadConfig(path)
 	if err != nil {
 		return nil, nil, err
@@ -111,7 +111,7 @@ func rememberedAccount(ctx context.Context, cfg *config.Config, store *state.Sto
 // leaseAccount opens the state database for changes of an account, and takes the lease
 // of the account, so that nobody polls it until done is called.
 func leaseAccount(ctx context.Context, path, name string) (cfg *config.Config, store *state.Store, done func(), err error) {
-	if cfg, store, err = openState(ctx, path); err != nil {
+	if cfg, store, err = loadConfigAndState(ctx, path); err != nil {
 		return nil, nil, nil, err
 	}
 	var lease *state.Lease

@@ -25,7 +25,7 @@ func stateExportCommand(std stdio) *cli.Command {
 // transaction, since a poll may be under way.
 func runStateExport(c *cli.Context, std stdio) error {
 	ctx, names := c.Context, c.Args().Slice()
-	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
+	cfg, store, done, err := loadConfigAndStateReadOnly(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

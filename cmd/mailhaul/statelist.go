@@ -24,7 +24,7 @@ func stateListCommand(std stdio) *cli.Command {
 
 func runStateList(c *cli.Context, std stdio) error {
 	ctx := c.Context
-	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
+	cfg, store, done, err := loadConfigAndStateReadOnly(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

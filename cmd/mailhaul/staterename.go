@@ -33,7 +33,7 @@ func runStateRename(c *cli.Context, std stdio) error {
 	if from == to {
 		return usagef("", "both names are %q", from)
 	}
-	cfg, store, err := openState(ctx, c.String("config"))
+	cfg, store, err := loadConfigAndState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func runStateRetry(c *cli.Context, std stdio) error {
 	case all && len(args) > 0:
 		return usagef(hint, "--all takes no accounts, but was given %q", args[0])
 	}
-	cfg, store, err := openState(ctx, c.String("config"))
+	cfg, store, err := loadConfigAndState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func statusCommand(std stdio) *cli.Command {
 // runStatus writes what the state database knows of accounts. It connects to nothing.
 func runStatus(c *cli.Context, std stdio) error {
 	ctx, names := c.Context, c.Args().Slice()
-	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
+	cfg, store, done, err := loadConfigAndStateReadOnly(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

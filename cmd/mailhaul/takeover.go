@@ -31,12 +31,8 @@ type fetcher struct {
 var fetchers = []fetcher{
 	{"fetchmail", 1, readFetchmail},
 	{"getmail", -1, fromFiles(takeover.Getmail)},
-	{"mpop", 1, fromFiles(func(files []string, home string) (*takeover.Config, error) {
-		return takeover.Mpop(append(files, "")[0], home)
-	})},
-	{"fdm", 1, fromFiles(func(files []string, home string) (*takeover.Config, error) {
-		return takeover.Fdm(append(files, "")[0], home)
-	})},
+	{"mpop", 1, fromFile(takeover.Mpop)},
+	{"fdm", 1, fromFile(takeover.Fdm)},
 }
 
 func fetcherNames() (names []string) {
@@ -192,6 +188,18 @@ func fileExists(path string) bool {
 	}
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// fromFile is fromFiles for a fetcher whose configuration is in one file. read gets no path
+// for the usual one.
+func fromFile(read func(path, home string) (*takeover.Config, error)) func(context.Context, stdio, []string) (*takeover.Config, error) {
+	return fromFiles(func(files []string, home string) (*takeover.Config, error) {
+		path := ""
+		if len(files) > 0 {
+			path = files[0]
+		}
+		return read(path, home)
+	})
 }
 
 // fromFiles returns the read function of a fetcher whose configuration is in files. read
