@@ -94,6 +94,46 @@ func checkConfig(t *testing.T, golden string, c *takeover.Config) {
 	checkAccepted(t, c)
 }
 
+// testdataFiles returns the paths of the files in testdata that a pattern matches.
+func testdataFiles(tb testing.TB, pattern string) []string {
+	tb.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", pattern))
+	if err != nil || len(paths) == 0 {
+		tb.Fatal(paths, err)
+	}
+	return paths
+}
+
+// checkTestdata translates the files in testdata that a pattern matches, and compares each
+// result with the golden file beside it.
+func checkTestdata(t *testing.T, pattern string, translate func(path string) (*takeover.Config, error)) {
+	t.Helper()
+	for _, path := range testdataFiles(t, pattern) {
+		c, err := translate(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		checkConfig(t, strings.TrimSuffix(path, filepath.Ext(path))+".golden", c)
+		checkSafe(t, c)
+	}
+}
+
+// checkRefused checks that each configuration is refused with the error that it maps to,
+// below the path of the file.
+func checkRefused(t *testing.T, translate func(path string) (*takeover.Config, error), errorOf map[string]string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rc")
+	for text, want := range errorOf {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := translate(path); err == nil || err.Error() != path+": "+want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // checkAccepted checks that mailhaul accepts the sinks and the enabled accounts of c.
 func checkAccepted(t *testing.T, c *takeover.Config) {
 	t.Helper()

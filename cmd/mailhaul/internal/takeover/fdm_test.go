@@ -9,25 +9,15 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
 )
 
+func translateFdm(path string) (*takeover.Config, error) { return takeover.Fdm(path, "/home/me") }
+
 func TestFdm(t *testing.T) {
-	paths, err := filepath.Glob("testdata/fdm-*.conf")
-	if err != nil || len(paths) == 0 {
-		t.Fatal(paths, err)
-	}
-	for _, path := range paths {
-		c, err := takeover.Fdm(path, "/home/me")
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		checkConfig(t, strings.TrimSuffix(path, ".conf")+".golden", c)
-		checkSafe(t, c)
-	}
+	checkTestdata(t, "fdm-*.conf", translateFdm)
 }
 
 // What fdm refuses is a mistake, and its place is named; no password is.
 func TestFdmRefuses(t *testing.T) {
-	for text, want := range map[string]string{
+	checkRefused(t, translateFdm, map[string]string{
 		"account":                          "line 1: a string or a number is expected",
 		"account \"a\"":                    "line 1: the kind of the account is expected",
 		"account \"a\" pop3 server \"h":    "line 1: a string lacks a quote at its end",
@@ -50,15 +40,7 @@ func TestFdmRefuses(t *testing.T) {
 		"ifdef x":                                    "line 1: ifdef wants the name of a macro",
 		"include secret":                             "line 1: include wants a path in quotes",
 		"# a\n;":                                     `line 2: ";" is not expected`,
-	} {
-		path := filepath.Join(t.TempDir(), "fdm.conf")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := takeover.Fdm(path, "/home/me"); err == nil || err.Error() != path+": "+want {
-			t.Errorf("%q: %v, want %s", text, err, want)
-		}
-	}
+	})
 }
 
 // A file is included from the folder of the first one, and knows its macros. What is wrong
@@ -114,11 +96,7 @@ func TestNetrcOfFdm(t *testing.T) {
 }
 
 func FuzzFdm(f *testing.F) {
-	paths, err := filepath.Glob("testdata/fdm-*.conf")
-	if err != nil || len(paths) == 0 {
-		f.Fatal(paths, err)
-	}
-	for _, path := range paths {
+	for _, path := range testdataFiles(f, "fdm-*.conf") {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)

@@ -10,21 +10,13 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
 )
 
+func translateGetmail(path string) (*takeover.Config, error) {
+	return takeover.Getmail([]string{path}, "/home/me")
+}
+
 func TestGetmail(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", "")
-	paths, err := filepath.Glob("testdata/getmail-*.rc")
-	if err != nil || len(paths) == 0 {
-		t.Fatal(paths, err)
-	}
-	for _, path := range paths {
-		c, err := takeover.Getmail([]string{path}, "/home/me")
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		checkConfig(t, strings.TrimSuffix(path, ".rc")+".golden", c)
-		checkSafe(t, c)
-	}
+	checkTestdata(t, "getmail-*.rc", translateGetmail)
 }
 
 // What getmail refuses is an error that names the place, but shows no password.
@@ -34,7 +26,7 @@ func TestGetmailRefuses(t *testing.T) {
 		ssl  = "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = h\nusername = u\npassword = secret\n"
 		mbox = "[destination]\ntype = Mboxrd\npath = /mb\n"
 	)
-	for text, want := range map[string]string{
+	checkRefused(t, translateGetmail, map[string]string{
 		"":                                  "has no section [retriever] with a type",
 		pop:                                 "has no section [destination] with a type",
 		"type = x":                          "line 1 stands before the first section, such as [retriever]",
@@ -71,15 +63,7 @@ func TestGetmailRefuses(t *testing.T) {
 		pop + mbox + "[filter-1]\ntype = Filter_external\npath = /f\nexitcodes_keep = ('a',)": "line 12: exitcodes_keep holds what is no exit code",
 		pop + mbox + "[options]\ndelete = 2":                                                  "line 10: delete is neither true nor false",
 		strings.Replace(pop, "Simple", "Multidrop", 1) + mbox:                                 "section [retriever] has no envelope_recipient",
-	} {
-		path := filepath.Join(t.TempDir(), "getmailrc")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := takeover.Getmail([]string{path}, "/home/me"); err == nil || err.Error() != path+": "+want {
-			t.Errorf("%q: %v, want %s", text, err, want)
-		}
-	}
+	})
 }
 
 // Without a path, the files in getmail's folder are read: getmailrc or, if there is none,
@@ -149,11 +133,7 @@ func TestGetmailOtherHome(t *testing.T) {
 }
 
 func FuzzGetmail(f *testing.F) {
-	paths, err := filepath.Glob("testdata/getmail-*.rc")
-	if err != nil || len(paths) == 0 {
-		f.Fatal(paths, err)
-	}
-	for _, path := range paths {
+	for _, path := range testdataFiles(f, "getmail-*.rc") {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)

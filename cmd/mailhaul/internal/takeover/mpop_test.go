@@ -9,24 +9,15 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
 )
 
+func translateMpop(path string) (*takeover.Config, error) { return takeover.Mpop(path, "/home/me") }
+
 func TestMpop(t *testing.T) {
-	paths, err := filepath.Glob("testdata/mpop-*.conf")
-	if err != nil || len(paths) == 0 {
-		t.Fatal(paths, err)
-	}
-	for _, path := range paths {
-		c, err := takeover.Mpop(path, "/home/me")
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		checkConfig(t, strings.TrimSuffix(path, ".conf")+".golden", c)
-	}
+	checkTestdata(t, "mpop-*.conf", translateMpop)
 }
 
 // What mpop refuses is an error that names the place, but shows no password.
 func TestMpopRefuses(t *testing.T) {
-	for text, want := range map[string]string{
+	checkRefused(t, translateMpop, map[string]string{
 		"host x":                                  "line 1: the first command must be account or defaults",
 		"\n# a\ndefaults x":                       "line 3: command defaults does not take an argument",
 		"account":                                 "line 1: missing account name",
@@ -57,15 +48,7 @@ func TestMpopRefuses(t *testing.T) {
 		"defaults\npassword caf\xe9":              "line 2: is not UTF-8: iconv makes it so",
 		"account a\nhost x\ndelivery mbox /x\ntls_key_file k":      "account a: tls_key_file and tls_cert_file need each other",
 		"account a\nhost x\ndelivery mbox /x\ntls\ntls_trust_file": "account a: tls needs tls_trust_file or tls_fingerprint, or tls_certcheck off",
-	} {
-		path := filepath.Join(t.TempDir(), "mpoprc")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := takeover.Mpop(path, "/home/me"); err == nil || err.Error() != path+": "+want {
-			t.Errorf("%q: %v, want %s", text, err, want)
-		}
-	}
+	})
 }
 
 // Without a path, ~/.mpoprc is read, and if there is none, the file in
